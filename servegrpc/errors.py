@@ -1,0 +1,194 @@
+"""Every error that a caller can see: one gRPC code and one reason each.
+
+    ServeError
+    ├── InvalidInput                                 what the caller sent
+    ├── ModelNotFound, VersionNotFound, NoWorkers, Draining, QueueFull
+    ├── ModelLoadFailed, VersionExists, DefaultVersion
+    ├── ArchiveNotFound, InvalidArchive              what was packaged
+    ├── HandlerError, InvalidHandlerResult           what the handler did
+    ├── WorkerLost, ResponseTimeout                  what happened to its process
+    └── RequestExpired, RequestCancelled, MessageTooLarge, ServerError
+
+A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
+Reasons are those of `protos/servegrpc/v1/errors.proto`. Handlers, workers and the server all raise these; nothing here imports grpc.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class Code(IntEnum):
+    """The canonical gRPC status codes (`grpc/status.h`), without importing grpc."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ServeError(Exception):
+    """The root; raise a subclass.
+
+    `metadata` becomes ErrorInfo.metadata, `field` (with the message) a BadRequest violation, `retry_after_seconds` a RetryInfo.
+    """
+
+    code: ClassVar[Code] = Code.INTERNAL
+    reason: ClassVar[str] = "SERVER_ERROR"
+
+    def __init__(self, message: str, *, field: str = "", retry_after_seconds: float | None = None, **metadata: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after_seconds = retry_after_seconds
+        self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class ServerError(ServeError):
+    """A fault of the server itself."""
+
+
+class InvalidInput(ServeError):
+    """A field of the request is wrong.
+
+    A handler raises it to refuse its caller's input; `row` is the index of the bad request in the batch. Only that request gets
+    the error: the handler is called again with the others. Without `row` the whole batch is refused.
+    """
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_INPUT"
+
+    def __init__(self, message: str, *, field: str = "", row: int | None = None, **metadata: object) -> None:
+        super().__init__(message, field=field, **metadata)
+        self.row = row
+
+
+class ModelNotFound(ServeError):
+    """No model of that name is registered."""
+
+    code = Code.NOT_FOUND
+    reason = "MODEL_NOT_FOUND"
+
+
+class VersionNotFound(ServeError):
+    """The model has no such version."""
+
+    code = Code.NOT_FOUND
+    reason = "VERSION_NOT_FOUND"
+
+
+class NoWorkers(ServeError):
+    """The version has no worker and none is coming."""
+
+    code = Code.UNAVAILABLE
+    reason = "NO_WORKERS"
+
+
+class Draining(ServeError):
+    """The version, or the server, takes no new requests."""
+
+    code = Code.UNAVAILABLE
+    reason = "DRAINING"
+
+
+class QueueFull(ServeError):
+    """As many requests wait as may."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUEUE_FULL"
+
+
+class ModelLoadFailed(ServeError):
+    """The version failed to load, or failed for good later."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MODEL_LOAD_FAILED"
+
+
+class VersionExists(ServeError):
+    """The version is registered already."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "VERSION_EXISTS"
+
+
+class DefaultVersion(ServeError):
+    """The default version cannot go while others are there."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "DEFAULT_VERSION"
+
+
+class ArchiveNotFound(ServeError):
+    """The archive is not there."""
+
+    code = Code.NOT_FOUND
+    reason = "ARCHIVE_NOT_FOUND"
+
+
+class InvalidArchive(ServeError):
+    """The archive is damaged, unsafe or incomplete."""
+
+    code = Code.INVALID_ARGUMENT
+    reason = "INVALID_ARCHIVE"
+
+
+class HandlerError(ServeError):
+    """The handler raised an exception."""
+
+    reason = "HANDLER_ERROR"
+
+
+class InvalidHandlerResult(ServeError):
+    """The handler returned something other than one sendable result for each request."""
+
+    reason = "INVALID_HANDLER_RESULT"
+
+
+class WorkerLost(ServeError):
+    """The worker ended while it ran the request."""
+
+    code = Code.UNAVAILABLE
+    reason = "WORKER_LOST"
+
+
+class ResponseTimeout(ServeError):
+    """The handler took longer than the model's response timeout; its worker was killed."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "RESPONSE_TIMEOUT"
+
+
+class RequestExpired(ServeError):
+    """The request's deadline passed before a worker took it."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXPIRED"
+
+
+class RequestCancelled(ServeError):
+    """The caller left before a worker took the request."""
+
+    code = Code.CANCELLED
+    reason = "REQUEST_CANCELLED"
+
+
+class MessageTooLarge(ServeError):
+    """A message is larger than the server accepts or may send."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "MESSAGE_TOO_LARGE"
