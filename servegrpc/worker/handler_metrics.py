@@ -1,0 +1,247 @@
+"""The metrics a handler records, with the methods TorchServe's handlers call on `context.metrics`.
+
+A handler records; the worker's runner drains after each call and sends the records to the server with the reply. Between two drains
+counters are added up, gauges keep their last value and histograms keep every observation, all within `max_pending` values.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+log = logging.getLogger(__name__)
+
+MetricType = Literal["counter", "gauge", "histogram"]
+Dimensions = tuple[tuple[str, str], ...]
+
+_UNITS = {
+    "ms": "Milliseconds",
+    "s": "Seconds",
+    "percent": "Percent",
+    "count": "Count",
+    "MB": "Megabytes",
+    "GB": "Gigabytes",
+    "kB": "Kilobytes",
+    "B": "Bytes",
+    "": "unit",
+}
+
+
+class MetricTypes(Enum):
+    """TorchServe's names for the three kinds."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One label of a metric: a name and a value."""
+
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRecord:
+    """What goes to the server: a counter's increment, a gauge's value, or one observation of a histogram."""
+
+    name: str
+    type: MetricType
+    unit: str
+    value: float
+    dimensions: Dimensions
+
+
+class MetricsCacheKeyError(KeyError):
+    """No metric of that name and type was added to the cache."""
+
+
+Recorder = Callable[[str, MetricTypes, str, float, Dimensions], None]
+
+
+class CachingMetric:
+    """A metric with fixed dimension names, kept by the handler and updated per request."""
+
+    def __init__(
+        self, metric_name: str, unit: str, dimension_names: Sequence[str], metric_type: MetricTypes, *, recorder: Recorder
+    ) -> None:
+        self.metric_name = metric_name
+        self.unit = unit_name(unit)
+        self.dimension_names = list(dimension_names)
+        self.metric_type = metric_type
+        self._recorder = recorder
+
+    def add_or_update(self, value: float, dimension_values: Sequence[str] = (), request_id: str = "") -> None:  # noqa: ARG002 - TorchServe's signature
+        """Record `value`. Wrong dimensions or a negative counter are logged and not recorded, as in TorchServe."""
+        if len(dimension_values) != len(self.dimension_names):
+            log.error('metric "%s" takes the dimensions %s, not %s', self.metric_name, self.dimension_names, list(dimension_values))
+            return
+        dimensions = tuple((name, str(text)) for name, text in zip(self.dimension_names, dimension_values, strict=True))
+        self._recorder(self.metric_name, self.metric_type, self.unit, value, dimensions)
+
+    def update(self, value: float, request_id: str = "", dimensions: Sequence[Dimension] = ()) -> None:
+        """Record `value` with other dimensions than before (TorchServe's older form)."""
+        self.dimension_names = [dimension.name for dimension in dimensions]
+        self.add_or_update(value, [dimension.value for dimension in dimensions], request_id)
+
+
+class HandlerMetrics:
+    """The object at `context.metrics`. May be used from several threads of a handler.
+
+    Between two drains `max_pending` values are kept; more are dropped, with one warning. `cache` keeps `max_metrics` names; a further
+    metric is still recorded, but not remembered.
+    """
+
+    def __init__(self, model_name: str, *, max_pending: int = 10_000, max_metrics: int = 1_000) -> None:
+        self.model_name = model_name
+        self.request_ids: Mapping[int, str] = {}
+        self.cache: dict[MetricTypes, dict[str, CachingMetric]] = {}
+        self._max_pending = max_pending
+        self._max_metrics = max_metrics
+        self._pending: dict[tuple[str, MetricTypes, str, Dimensions], list[float]] = {}
+        self._pending_count = 0
+        self._overflowed = False
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> HandlerMetrics:
+        return self  # copies of a context, one per request, share the worker's metrics
+
+    def add_metric(  # noqa: PLR0917 - TorchServe's order, by position
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        idx: int | None = None,  # noqa: ARG002 - TorchServe's signature; values are not kept per request
+        dimensions: Iterable[Dimension] = (),
+        metric_type: MetricTypes = MetricTypes.COUNTER,
+    ) -> None:
+        """Record `value` with the dimensions ModelName and Level added."""
+        self._add(name, value, unit, metric_type, self._labels(dimensions, "Model"))
+
+    def add_counter(self, name: str, value: float, idx: int | None = None, dimensions: Iterable[Dimension] = ()) -> None:
+        """Add `value` to a counter."""
+        self.add_metric(name, value, "count", idx, dimensions)
+
+    def add_time(  # noqa: PLR0917 - TorchServe's order, by position
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        unit: str = "ms",
+        dimensions: Iterable[Dimension] = (),
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Record a time in "ms" or "s"; ValueError for another unit."""
+        self.add_metric(name, value, _one_of(name, unit, ("ms", "s")), idx, dimensions, metric_type)
+
+    def add_size(  # noqa: PLR0917 - TorchServe's order, by position
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        unit: str = "MB",
+        dimensions: Iterable[Dimension] = (),
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Record a size in "MB", "kB", "GB" or "B"; ValueError for another unit."""
+        self.add_metric(name, value, _one_of(name, unit, ("MB", "kB", "GB", "B")), idx, dimensions, metric_type)
+
+    def add_percent(
+        self,
+        name: str,
+        value: float,
+        idx: int | None = None,
+        dimensions: Iterable[Dimension] = (),
+        metric_type: MetricTypes = MetricTypes.GAUGE,
+    ) -> None:
+        """Record a percentage, 0 to 100."""
+        self.add_metric(name, value, "percent", idx, dimensions, metric_type)
+
+    def add_error(self, name: str, value: float = 1, dimensions: Iterable[Dimension] = ()) -> None:
+        """Count an error, at Level:Error."""
+        self._add(name, value, "", MetricTypes.COUNTER, self._labels(dimensions, "Error"))
+
+    def add_metric_to_cache(
+        self, metric_name: str, unit: str, dimension_names: Sequence[str] = (), metric_type: MetricTypes = MetricTypes.COUNTER
+    ) -> CachingMetric:
+        """Return a new metric to update later; it replaces one of the same name and type. No dimensions are added to it."""
+        metric = CachingMetric(metric_name, unit, dimension_names, metric_type, recorder=self._record)
+        if sum(map(len, self.cache.values())) < self._max_metrics:
+            self.cache.setdefault(metric_type, {})[metric_name] = metric
+        return metric
+
+    def get_metric(self, metric_name: str, metric_type: MetricTypes = MetricTypes.COUNTER) -> CachingMetric:
+        """Return the metric of that name and type, or raise MetricsCacheKeyError."""
+        metric = self.cache.get(metric_type, {}).get(metric_name)
+        if metric is None:
+            raise MetricsCacheKeyError(f'There is no {metric_type.value} "{metric_name}"; create it with add_metric_to_cache.')
+        return metric
+
+    def cache_keys(self) -> list[str]:
+        """Return "type:name" of each metric in the cache."""
+        return [f"{metric_type.value}:{name}" for metric_type, metrics in self.cache.items() for name in metrics]
+
+    def set_request_ids(self, request_ids: Mapping[int, str]) -> None:
+        """Take the ids of the batch's requests, by position."""
+        self.request_ids = request_ids
+
+    def drain(self) -> list[MetricRecord]:
+        """Return what was recorded since the last call, and forget it."""
+        if not self._pending:
+            return []
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            self._pending_count, self._overflowed = 0, False
+        return [
+            MetricRecord(name, metric_type.value, unit, value, dimensions)
+            for (name, metric_type, unit, dimensions), values in pending.items()
+            for value in values
+        ]
+
+    def _labels(self, dimensions: Iterable[Dimension], level: str) -> Dimensions:
+        given = tuple((dimension.name, str(dimension.value)) for dimension in dimensions)
+        return (*given, ("ModelName", self.model_name), ("Level", level))
+
+    def _add(self, name: str, value: float, unit: str, metric_type: MetricTypes, labels: Dimensions) -> None:
+        if name not in self.cache.get(metric_type, {}):
+            self.add_metric_to_cache(name, unit, [label for label, _ in labels], metric_type)
+        self._record(name, metric_type, unit_name(unit), value, labels)
+
+    def _record(self, name: str, metric_type: MetricTypes, unit: str, value: float, dimensions: Dimensions) -> None:
+        if metric_type is MetricTypes.COUNTER and value < 0:
+            log.error('counter "%s" cannot go down: %s was not added', name, value)
+            return
+        with self._lock:
+            values = self._pending.setdefault((name, metric_type, unit, dimensions), [])
+            if not values or metric_type is MetricTypes.HISTOGRAM:
+                self._append(name, values, float(value))
+            else:
+                values[0] = values[0] + value if metric_type is MetricTypes.COUNTER else float(value)
+
+    def _append(self, name: str, values: list[float], value: float) -> None:
+        if self._pending_count < self._max_pending:
+            values.append(value)
+            self._pending_count += 1
+        elif not self._overflowed:
+            self._overflowed = True
+            log.warning('more than %d metric values in one call of the handler; "%s" and what follows is dropped', self._max_pending, name)
+
+
+def unit_name(unit: str | None) -> str:
+    """Return TorchServe's long name of a unit; a unit it does not know is its own name."""
+    return _UNITS.get(unit or "", unit or "")
+
+
+def _one_of(name: str, unit: str, allowed: tuple[str, ...]) -> str:
+    if unit not in allowed:
+        raise ValueError(f'The unit of metric "{name}" is "{unit}"; use one of {", ".join(allowed)}.')
+    return unit
