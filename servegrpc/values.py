@@ -220,7 +220,7 @@ def _plain(obj: object) -> object:
     torch = _loaded_torch()
     if torch is not None and isinstance(obj, torch.Tensor):
         return obj.tolist()
-    raise _unsendable(obj, "inside JSON " if isinstance(obj, bytes | bytearray | memoryview) else "")
+    raise _unsendable(obj, " inside JSON" if isinstance(obj, bytes | bytearray | memoryview) else "")
 
 
 def _json_key(key: object) -> str:
@@ -250,10 +250,8 @@ def _check_depth(depth: int) -> None:
 
 def _unsendable(obj: object, where: str = "") -> TypeError:
     name = f"{type(obj).__module__}.{type(obj).__qualname__}".removeprefix("builtins.")
-    return TypeError(
-        f"cannot send a value of type {name} {where}".rstrip()
-        + "; return bytes, str, an array or tensor, a number, bool or None, or lists and dicts of those"
-    )
+    allowed = "bytes, str, an array or tensor, a number, bool or None, or lists and dicts of those"
+    return TypeError(f"cannot send a value of type {name}{where}; use {allowed}")
 
 
 def _packed(item: object) -> bytes:

@@ -189,7 +189,7 @@ def test_binary_can_be_a_bytearray():
 @pytest.mark.parametrize(
     ("obj", "message"),
     [
-        (object(), "cannot send a value of type object; return"),
+        (object(), "cannot send a value of type object; use"),
         ({1, 2}, "type set"),
         ([b"x"], "type bytes inside JSON"),
         (1j, "type complex"),
