@@ -1,0 +1,1 @@
+"""What is served and how requests wait. Imports no grpc, torch, ray or multiprocessing; of ours only `errors`."""

@@ -1,0 +1,116 @@
+"""model-config.yaml: values, warnings with their line, and text that is no YAML."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servegrpc.core.model_config import ModelConfig, parse_model_config
+from servegrpc.errors import InvalidArchive
+
+
+def test_every_key():
+    """Every key with a good value → its field, delays in seconds, no warning."""
+    config = parse_model_config(
+        "minWorkers: 1\nmaxWorkers: 4\nbatchSize: 8\nmaxBatchDelay: 250\nresponseTimeout: 60\nstartupTimeout: 90\n"
+        "jobQueueSize: 500\ndeviceType: gpu\ndeviceIds: [0, 2]\nexposeErrors: true\ntrusted_pickle: true\n"
+    )
+    assert config == ModelConfig(
+        min_workers=1,
+        max_workers=4,
+        batch_size=8,
+        max_batch_delay_seconds=0.25,
+        response_timeout_seconds=60,
+        startup_timeout_seconds=90,
+        max_queue_size=500,
+        device_type="gpu",
+        device_ids=(0, 2),
+        expose_errors=True,
+        trusted_pickle=True,
+        raw=config.raw,
+    )
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
+def test_nothing(text):
+    """An empty file → every default."""
+    assert parse_model_config(text) == ModelConfig()
+
+
+def test_zero_is_a_value():
+    """Zero where zero means something → kept, not taken for absent."""
+    config = parse_model_config("minWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n")
+    assert (config.min_workers, config.max_workers, config.max_batch_delay_seconds, config.warnings) == (0, 0, 0, ())
+
+
+def test_handler_keys():
+    """Keys of the handler → kept in raw, without a warning."""
+    config = parse_model_config("handler:\n  profile: true\n  labels: [a, b]\npt2: {compile: {enable: True}}\n")
+    assert config.raw == {"handler": {"profile": True, "labels": ["a", "b"]}, "pt2": {"compile": {"enable": True}}}
+    assert config.warnings == ()
+
+
+def test_warning_names_the_line():
+    """A word for a number → the sentence names file, line, key and value."""
+    config = parse_model_config("# sizes\nminWorkers: 1\nbatchSize: four\n")
+    assert config.warnings == ("model-config.yaml, line 3: batchSize must be a whole number of at least 1, not 'four'; ignored",)
+    assert config.batch_size is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "batchSize: 0",
+        "batchSize: true",
+        "batchSize: 1.5",
+        "batchSize:",
+        "batchSize: 99999999999",
+        "maxBatchDelay: -1",
+        "responseTimeout: 0",
+        "startupTimeout: 1m",
+        "jobQueueSize: 0",
+        "minWorkers: -1",
+        "deviceType: tpu",
+        "deviceType: [cpu]",
+        "deviceIds: 0",
+        "deviceIds: [0, '1']",
+        "deviceIds: [-1]",
+        "exposeErrors: 'yes'",
+        "trusted_pickle: 1",
+    ],
+)
+def test_bad_value(text):
+    """A wrong type or range → one warning and the default."""
+    config = parse_model_config(text)
+    assert len(config.warnings) == 1
+    assert config == ModelConfig(raw=config.raw, warnings=config.warnings)
+
+
+def test_fewer_most_than_least_workers():
+    """MaxWorkers below minWorkers → both ignored, and said so."""
+    config = parse_model_config("minWorkers: 4\nmaxWorkers: 2\n")
+    assert (config.min_workers, config.max_workers) == (None, None)
+    assert config.warnings == ("model-config.yaml, line 2: maxWorkers must be at least minWorkers (4), not 2; both ignored",)
+
+
+def test_syntax_error():
+    """Text that is no YAML → InvalidArchive with the file's name and the line."""
+    with pytest.raises(InvalidArchive, match=r"^settings\.yaml, line 3: not valid YAML"):
+        parse_model_config("a: 1\nb: 2\nc: {]\n", name="settings.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["- 1\n", "just words", "a: \x00", "when: 2001-13-45", "a: !!python/object:os.system {}", "[" * 1000, "a: *b"]
+)
+def test_no_mapping(text):
+    """Lists, words, bad characters, bad dates, foreign objects, endless nesting → InvalidArchive."""
+    with pytest.raises(InvalidArchive):
+        parse_model_config(text)
+
+
+@given(st.text(alphabet="abBS:-[]{}&*!#|>'\"% \n\t01", max_size=40))
+def test_any_text(text):
+    """Any text → a ModelConfig or InvalidArchive, never another error."""
+    with contextlib.suppress(InvalidArchive):
+        parse_model_config("batchSize: " + text)
