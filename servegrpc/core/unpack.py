@@ -6,6 +6,7 @@ anything else is refused as InvalidArchive. On an error the folder is left half 
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import struct
@@ -28,14 +29,15 @@ _LARGEST_TAR_TAIL_BYTES = 2**24  # what may follow a tar's end mark: padding to 
 _DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
-    gzip.BadGzipFile,
     zlib.error,
     struct.error,
     EOFError,
+    OverflowError,  # offsets beyond any file
     NotImplementedError,  # a zip that needs a newer version or a patch
     RecursionError,  # an endless chain of tar headers
     ValueError,  # names that are no text
 )
+_DAMAGED_ERRNO = (errno.EINVAL, errno.EILSEQ)  # offsets before the file, names that this disk cannot hold
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ def unpack(archive: Path, folder: Path, *, label: str, max_unpacked_bytes: int =
             _write(entries, folder, max_unpacked_bytes)
     except _Refused as error:
         raise InvalidArchive(f'Archive "{label}" {error}.', archive=label) from error
-    except _DAMAGED as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, gzip.BadGzipFile) and error.errno not in _DAMAGED_ERRNO:
+            raise
         raise InvalidArchive(f'Archive "{label}" is damaged or cut short ({error}); copy or build it again.', archive=label) from error
 
 
@@ -88,7 +92,7 @@ def _zip_entries(file: IO[bytes]) -> Generator[_Entry, None, None]:
                 raise _Refused(f"has an entry that is neither stored nor deflated: {_show(entry.filename)}")
             if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _Refused(f"has an entry that is no regular file or folder: {_show(entry.filename)}")
-            if entry.is_dir():
+            if entry.filename.endswith("/"):
                 yield _Entry(entry.filename, 0, None)
             else:
                 with archive.open(entry) as content:
