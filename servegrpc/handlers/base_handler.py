@@ -89,6 +89,8 @@ class BaseHandler:
     def inference(self, data: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
         """Run the model on the batch, without gradients."""
         with torch.inference_mode():
+            if not callable(self.model):  # an ONNX Runtime session
+                return weights.run_onnx(self.model, data)
             return cast("torch.Tensor", self.model(data.to(self.device), *args, **kwargs))
 
     @timed

@@ -105,6 +105,12 @@ def load_onnx(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), providers=providers)
 
 
+def run_onnx(session: onnxruntime.InferenceSession, batch: torch.Tensor) -> torch.Tensor:
+    """Return the session's first output for `batch` as its first input; both on the CPU."""
+    name = session.get_inputs()[0].name
+    return torch.from_numpy(session.run(None, {name: batch.numpy(force=True)})[0])
+
+
 def load_compiled_library(path: Path, device: torch.device) -> torch.nn.Module:
     """Return a library compiled ahead of time with `torch._export.aot_compile`: what `pt2.export.aot_compile` archives hold."""
     if device.type == "cuda":

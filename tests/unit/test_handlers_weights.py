@@ -1,5 +1,6 @@
 """Each weight format, made on the spot and loaded by BaseHandler."""
 
+import base64
 import importlib.util
 import shutil
 import warnings
@@ -23,6 +24,7 @@ class Net(torch.nn.Module):
     def forward(self, x):
         return self.layer(x)
 """
+DOUBLER_ONNX = "CAgSADo/Cg4KAXgKAXgSAXkiA0FkZBIBZ1oUCgF4Eg8KDQgBEgkKAxIBbgoCCAJiFAoBeRIPCg0IARIJCgMSAW4KAggCQgQKABAN"
 ROWS = [{"data": torch.tensor([1.0, 2.0])}, {"body": [3.0, 4.0]}]
 
 
@@ -136,6 +138,14 @@ def test_onnx_without_its_runtime(tmp_path):
     """A .onnx file without ONNX Runtime → an error that says what to install."""
     with pytest.raises(RuntimeError, match="pip install onnxruntime"):
         load(tmp_path, "net.onnx")
+
+
+def test_onnx(tmp_path):
+    """A .onnx file with ONNX Runtime → the session's predictions (the file adds its input to itself)."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "net.onnx").write_bytes(base64.b64decode(DOUBLER_ONNX))
+    handler, context = load(tmp_path, "net.onnx")
+    assert handler.handle(ROWS, context) == [[2.0, 4.0], [6.0, 8.0]]
 
 
 class State(dict):
