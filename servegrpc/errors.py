@@ -16,7 +16,7 @@ Reasons are those of `protos/servegrpc/v1/errors.proto`. Handlers, workers and t
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class Code(IntEnum):
@@ -57,6 +57,11 @@ class ServeError(Exception):
         self.retry_after_seconds = retry_after_seconds
         self.metadata = {key: str(value) for key, value in metadata.items()}
 
+    def about(self, **metadata: object) -> Self:
+        """Add what the error is about to its metadata; returns the same error."""
+        self.metadata |= {key: str(value) for key, value in metadata.items()}
+        return self
+
 
 class ServerError(ServeError):
     """A fault of the server itself."""
@@ -73,7 +78,7 @@ class InvalidInput(ServeError):
     reason = "INVALID_INPUT"
 
     def __init__(self, message: str, *, field: str = "", row: int | None = None, **metadata: object) -> None:
-        super().__init__(message, field=field, **metadata)
+        super().__init__(message, field=field, retry_after_seconds=None, **metadata)
         self.row = row
 
 

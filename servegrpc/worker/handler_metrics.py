@@ -115,7 +115,7 @@ class HandlerMetrics:
     def __deepcopy__(self, memo: dict[int, object]) -> HandlerMetrics:
         return self  # copies of a context, one per request, share the worker's metrics
 
-    def add_metric(  # noqa: PLR0917 - TorchServe's order, by position
+    def add_metric(
         self,
         name: str,
         value: float,
@@ -131,7 +131,7 @@ class HandlerMetrics:
         """Add `value` to a counter."""
         self.add_metric(name, value, "count", idx, dimensions)
 
-    def add_time(  # noqa: PLR0917 - TorchServe's order, by position
+    def add_time(
         self,
         name: str,
         value: float,
@@ -143,7 +143,7 @@ class HandlerMetrics:
         """Record a time in "ms" or "s"; ValueError for another unit."""
         self.add_metric(name, value, _one_of(name, unit, ("ms", "s")), idx, dimensions, metric_type)
 
-    def add_size(  # noqa: PLR0917 - TorchServe's order, by position
+    def add_size(
         self,
         name: str,
         value: float,

@@ -1,0 +1,277 @@
+"""Registers, scales and removes models: the only writer of the registry.
+
+Every dialect's management calls, the command line and shutdown come through here.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+
+from servegrpc.core.archive import ModelArchive, open_archive
+from servegrpc.core.engine import Engine, HandlerSpec
+from servegrpc.core.model import ModelChange, ModelSettings, State
+from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.pool import WorkerPool, WorkerState
+from servegrpc.core.registry import ModelRegistry, ModelVersion
+from servegrpc.core.timer import Timer
+from servegrpc.errors import DefaultVersion, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError, VersionExists
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*
+MAX_WORKERS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What to register. None means: what the archive says, else the server's default."""
+
+    archive: str
+    model_name: str = ""
+    handler: str = ""
+    workers: int | None = None
+    batch_size: int | None = None
+    max_batch_delay_seconds: float | None = None
+    response_timeout_seconds: float | None = None
+    startup_timeout_seconds: float | None = None
+    max_queue_size: int | None = None
+    wait: bool = True
+
+
+class ModelManager:
+    """Changes what is served. Calls may come from any thread; changes of the registry happen one at a time."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        timer: Timer,
+        slots: DeviceSlots,
+        model_store: Path | None,
+        unpack_root: Path,
+        default_workers: int | None = None,
+    ) -> None:
+        self.registry = ModelRegistry()
+        self.timer = timer
+        self._engine = engine
+        self._slots = slots
+        self._model_store = model_store
+        self._unpack_root = unpack_root
+        self._default_workers = max(1, slots.gpus) if default_workers is None else default_workers
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[ModelChange], None]] = []
+        self._shown: dict[tuple[str, str], ModelChange] = {}
+        self._closing = False
+
+    def register(self, registration: Registration) -> ModelVersion:
+        """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
+
+        Raises ArchiveNotFound, InvalidArchive, InvalidInput, VersionExists, or ModelLoadFailed with the cause; after the last the
+        version stays in the registry as FAILED, and registering it again replaces it.
+        """
+        _check_numbers(registration)
+        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root)
+        try:
+            version, workers = self._add(registration, archive)
+        except ServeError:
+            archive.remove()
+            raise
+        version.pool.scale(workers)
+        if registration.wait:
+            self._wait_loaded(version)
+        return version
+
+    def unregister(self, name: str, version: str = "", *, wait: bool = True) -> None:
+        """Drain and remove a version, or all of a model's when `version` is empty.
+
+        Raises ModelNotFound, VersionNotFound, or DefaultVersion when others would be left without it.
+        """
+        with self._lock:
+            model = self.registry.model(name)
+            if version and version == model.default_version and len(model.versions) > 1:
+                raise DefaultVersion(
+                    f'Version {version} is the default of model "{name}" and others are there; set another default first.',
+                    model_name=name,
+                    model_version=version,
+                )
+            leaving = [self.registry.get(name, version)] if version else list(model.versions.values())
+            for one in leaving:
+                self.registry.remove(one)
+        for one in leaving:
+            one.pool.drain()
+        for one in leaving:
+            if wait:
+                self._remove_files(one)
+            else:
+                threading.Thread(target=self._remove_files, args=(one,), name="unregister", daemon=True).start()
+
+    def scale(self, name: str, version: str, workers: int, *, wait: bool = True) -> ModelVersion:
+        """Set the number of workers; waits until they are ready when `wait`. Raises ModelNotFound, VersionNotFound, ModelLoadFailed."""
+        if not 0 <= workers <= MAX_WORKERS:
+            raise InvalidInput(f"workers must be 0 to {MAX_WORKERS}, not {workers}.", field="workers")
+        found = self.registry.get(name, version)
+        if found.pool.state is State.FAILED:
+            raise _load_failed(found)
+        found.pool.scale(workers)
+        if wait:
+            self._wait_loaded(found)
+        return found
+
+    def set_default(self, name: str, version: str) -> ModelVersion:
+        """Make a version the default. Raises ModelNotFound, VersionNotFound."""
+        with self._lock:
+            found = self.registry.get(name, version)
+            self.registry.set_default(found)
+        return found
+
+    def listen(self, listener: Callable[[ModelChange], None]) -> Callable[[], None]:
+        """Call `listener` with the present state of every version, then with each change, until the returned function is called.
+
+        It is called from the thread that made the change and must not block.
+        """
+        with self._lock:
+            for change in self._shown.values():
+                listener(change)
+            self._listeners.append(listener)
+
+        def stop() -> None:
+            with self._lock:
+                self._listeners.remove(listener)
+
+        return stop
+
+    def close(self, grace_seconds: float) -> bool:
+        """Drain everything, kill what is left after the grace, and end the engine. Returns whether all work was finished."""
+        deadline = monotonic() + grace_seconds
+        versions = self.registry.versions()
+        for version in versions:
+            version.pool.drain()
+        finished = [version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions]
+        for version in versions:
+            version.pool.kill()
+        self._engine.close()
+        self.timer.close()
+        for version in versions:
+            version.archive.remove()
+        return all(finished)
+
+    def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, int]:
+        name = registration.model_name or archive.model_name or ""
+        if not MODEL_NAME.fullmatch(name):
+            problem = f'"{name}" is no model name' if name else "the archive has no manifest that names the model"
+            raise InvalidInput(f"{problem}; give model_name with letters, digits, '_', '-' and '.'.", field="model_name")
+        handler = registration.handler or archive.handler
+        if not handler:
+            raise InvalidArchive("The archive names no handler; give one as file.py or file.py:function.", archive=registration.archive)
+        config = archive.config
+        spec = HandlerSpec(
+            name,
+            archive.model_version,
+            str(archive.folder),
+            handler,
+            archive.manifest,
+            config.raw,
+            config.expose_errors,
+            config.device_type,
+            config.device_ids,
+        )
+        settings = _settings(registration, archive)
+        workers = next(n for n in (registration.workers, config.min_workers, self._default_workers) if n is not None)
+        with self._lock:
+            failed = self._check_free(name, archive.model_version)
+
+            def changed() -> None:
+                self._publish(version)
+
+            pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
+            version = ModelVersion(name, archive.model_version, archive, settings, pool)
+            self.registry.add(version)
+        if failed:
+            failed.pool.drain()
+            failed.archive.remove()
+        return version, workers
+
+    def _check_free(self, name: str, number: str) -> ModelVersion | None:
+        """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""
+        there = {(v.name, v.version): v for v in self.registry.versions()}.get((name, number))
+        if there and there.pool.state is not State.FAILED:
+            raise VersionExists(
+                f'Model "{name}" version {number} is registered already; unregister it first or give the archive another version.',
+                model_name=name,
+                model_version=number,
+            )
+        return there
+
+    def _wait_loaded(self, version: ModelVersion) -> None:
+        version.pool.wait(version.pool.settled, None)  # ends: every start has a time-out, and losses lead to FAILED
+        if version.pool.state is State.FAILED:
+            raise _load_failed(version)
+
+    def _remove_files(self, version: ModelVersion) -> None:
+        version.pool.wait(version.pool.settled, None)  # ends: every batch has a time-out
+        version.archive.remove()
+
+    def _publish(self, version: ModelVersion) -> None:
+        pool = version.pool
+        ready = sum(record.state is WorkerState.READY for record in pool.records())
+        change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, time.time())
+        with self._lock:
+            key = (version.name, version.version)
+            if {(v.name, v.version): v for v in self.registry.versions()}.get(key, version) is not version:
+                return  # a failed version that was replaced says no more
+            last = self._shown.get(key)
+            if last and replace(last, time=change.time) == change:
+                return
+            self._shown[key] = change
+            if change.state is State.UNLOADED:
+                del self._shown[key]
+            for listener in self._listeners:
+                listener(change)
+
+
+def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | None], Callable[[], None]]:
+    """Return a queue that receives the present states and then the changes, and the function that ends it.
+
+    The reader may put None in itself to wake up.
+    """
+    changes: queue.SimpleQueue[ModelChange | None] = queue.SimpleQueue()
+    return changes, manager.listen(changes.put)
+
+
+def _settings(registration: Registration, archive: ModelArchive) -> ModelSettings:
+    """The caller's word goes before the archive's, and that before the default (TorchServe, but key by key)."""
+    values: dict[str, float] = {}
+    for name in ModelSettings.__dataclass_fields__:
+        given = getattr(registration, name)
+        value = given if given is not None else getattr(archive.config, name)
+        if value is not None:
+            values[name] = value
+    return ModelSettings(**values)  # type: ignore[arg-type]  # int and float by name, checked by _check_numbers and the parser
+
+
+def _check_numbers(registration: Registration) -> None:
+    limits: dict[str, tuple[float | None, float, float]] = {
+        "workers": (registration.workers, 0, MAX_WORKERS),
+        "settings.batch_size": (registration.batch_size, 1, 65536),
+        "settings.max_batch_delay": (registration.max_batch_delay_seconds, 0, 3600),
+        "settings.response_timeout": (registration.response_timeout_seconds, 0.001, 86400),
+        "settings.startup_timeout": (registration.startup_timeout_seconds, 0.001, 86400),
+        "settings.max_queue_size": (registration.max_queue_size, 1, 1_000_000),
+    }
+    for field, (value, least, most) in limits.items():
+        if value is not None and not least <= value <= most:
+            raise InvalidInput(f"{field} must be {least:g} to {most:g}, not {value:g}.", field=field)
+
+
+def _load_failed(version: ModelVersion) -> ModelLoadFailed:
+    return ModelLoadFailed(
+        f"{version.pool.label} failed to load: {version.pool.cause}",
+        model_name=version.name,
+        model_version=version.version,
+        cause=version.pool.cause,
+    )

@@ -1,0 +1,392 @@
+"""The workers of one model version, kept at the number asked for.
+
+    submit → queue.put → assign ─► worker.send            (caller's thread)
+    worker answered → request.answer; release → assign    (worker's reader thread)
+    scale, worker ready, worker exited → reconcile        (any thread)
+
+All state changes under one lock; requests are answered and batches sent outside it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import count
+from time import monotonic
+
+import structlog
+
+from servegrpc.core.batching import BatchQueue, Request
+from servegrpc.core.engine import Engine, HandlerSpec, Worker, WorkerExit, WorkerSpec
+from servegrpc.core.model import TRANSITIONS, ModelSettings, State
+from servegrpc.core.placement import Device, DeviceSlots
+from servegrpc.core.timer import Timer
+from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
+from servegrpc.reply import Reply
+
+log = structlog.get_logger()
+
+MAX_FAILURES = 5  # losses in a row, without a batch answered, after which the version has failed
+MAX_BACKOFF_SECONDS = 30.0
+STOP_GRACE_SECONDS = 10.0
+
+worker_ids = count(1)  # unique within the server, as in its API and logs
+
+
+class WorkerState(IntEnum):
+    """Numbers are those of `servegrpc.v1.WorkerState`."""
+
+    STARTING = 1
+    READY = 2
+    STOPPING = 3
+
+
+@dataclass(slots=True)
+class HandOver:
+    """A batch that a worker has."""
+
+    batch: list[Request]
+    sent: float
+    answered: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class WorkerRecord:
+    """What the pool knows of a worker. `in_flight` and `gone` change under `sending`, so that order and loss are certain."""
+
+    id: int
+    device: Device
+    start_time: float = field(default_factory=time.time)
+    started: float = field(default_factory=monotonic)
+    state: WorkerState = WorkerState.STARTING
+    worker: Worker | None = None
+    in_flight: deque[HandOver] = field(default_factory=deque)
+    sending: threading.Lock = field(default_factory=threading.Lock)
+    gone: bool = False
+    timed_out: bool = False
+    watched: bool = False
+
+
+class WorkerPool:
+    """The queue and the workers of one version. `on_change` is called, without the lock, after every change of state or numbers."""
+
+    def __init__(
+        self,
+        spec: HandlerSpec,
+        settings: ModelSettings,
+        engine: Engine,
+        slots: DeviceSlots,
+        timer: Timer,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.target = 0
+        self.state = State.LOADING
+        self.cause = ""
+        self.label = f'Model "{spec.model_name}" version {spec.model_version}'
+        self.queue: BatchQueue[WorkerRecord] = BatchQueue(settings.batch_size, settings.max_batch_delay_seconds, settings.max_queue_size)
+        self._engine = engine
+        self._slots = slots
+        self._timer = timer
+        self._on_change = on_change
+        self._changed = threading.Condition()
+        self._records: dict[int, WorkerRecord] = {}
+        self._loaded = False  # it has had all its workers once
+        self._ever_ready = False
+        self._failures = 0
+        self._restart_at = 0.0
+        self._batch_seconds = 0.0  # how long a batch takes, smoothed
+        self._wake_at = 0.0
+        self._log = log.bind(model=spec.model_name, version=spec.model_version)
+
+    # --- requests
+
+    def submit(self, request: Request) -> None:
+        """Take one request, without blocking; it is answered through `request.answer`.
+
+        Raises QueueFull, NoWorkers, Draining or ModelLoadFailed; the request is then not taken.
+        """
+        if self.state is not State.ACTIVE or not self.target:
+            self._refuse()
+        try:
+            self.queue.put(request)
+        except QueueFull as error:
+            wait = self.expected_wait()
+            full = QueueFull(f"{self.label}: {error.message}.", retry_after_seconds=wait, max_queue_size=self.queue.max_queue_size)
+            raise full.about(**self._names()) from None
+        self._pump()
+        if self._hopeless():
+            self._give_up_waiting()  # it failed or closed between the check and the put
+
+    def cancel(self, request: Request) -> bool:
+        """Drop a request whose caller left. Returns False when a worker has it already; it is then answered as usual."""
+        return self.queue.cancel(request)
+
+    def expected_wait(self) -> float:
+        """Seconds until a request that came now would be taken, from how long batches took lately."""
+        ready = sum(record.state is WorkerState.READY for record in list(self._records.values()))
+        batches = len(self.queue) / self.settings.batch_size
+        return max(0.01, batches * self._batch_seconds / max(1, ready))
+
+    def _names(self) -> dict[str, object]:
+        return {"model_name": self.spec.model_name, "model_version": self.spec.model_version}
+
+    def _refuse(self) -> None:
+        if self.state is State.FAILED:
+            message = f"{self.label} has failed: {self.cause} Register it again or unregister it."
+            raise ModelLoadFailed(message, cause=self.cause).about(**self._names())
+        if self.state in (State.DRAINING, State.UNLOADED):
+            raise Draining(f"{self.label} is being unregistered and takes no new requests.").about(**self._names())
+        if not self.target:
+            raise NoWorkers(f"{self.label} has no workers; scale it to at least 1.").about(**self._names())
+
+    def _pump(self) -> None:
+        """Hand over what the queue decides."""
+        assignment = self.queue.assign(monotonic())
+        if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
+            self._pump()
+        for request in assignment.dropped:
+            message = f"{self.label}: the deadline passed while the request waited for a worker; it was not run."
+            request.answer(Reply(error=RequestExpired(message, request_id=request.request_id).about(**self._names())))
+        if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
+            self._wake_at = assignment.next_at
+            self._timer.call_at(assignment.next_at, self._pump)
+        if not self.target and assignment.batches:
+            self.reconcile()  # the last waiting requests may have left; the workers may follow
+
+    def _hand_over(self, record: WorkerRecord, batch: list[Request]) -> bool:
+        """Send a batch; returns False when the worker has just gone and the batch is queued again."""
+        with record.sending:
+            if record.gone or not record.worker:
+                self.queue.remove_worker(record)
+                self.queue.put_back(batch)
+                return False
+            record.in_flight.append(HandOver(batch, monotonic()))
+            record.worker.send(batch)
+            watch, record.watched = not record.watched, True
+        if watch:
+            self._timer.call_at(monotonic() + self.settings.response_timeout_seconds, lambda: self._check_response(record))
+        return True
+
+    def _check_response(self, record: WorkerRecord) -> None:
+        """Kill a worker whose batch takes too long; runs at the earliest time that can be, and once per time-out at most."""
+        with record.sending:
+            oldest = record.in_flight[0].sent if record.in_flight else None
+            if oldest is None or record.gone:
+                record.watched = False
+                return
+            due = oldest + self.settings.response_timeout_seconds
+            record.timed_out = due <= monotonic()
+        if record.timed_out and record.worker:
+            record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
+        else:
+            self._timer.call_at(due, lambda: self._check_response(record))
+
+    # --- worker events
+
+    def ready(self, worker_id: int) -> None:
+        """A worker has loaded its handler."""
+        with self._changed:
+            record = self._records[worker_id]
+            if record.state is WorkerState.STARTING:
+                record.state = WorkerState.READY
+                self._ever_ready = True
+                self.queue.add_worker(record)
+            self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
+            self._settle()
+        self._pump()
+        self._on_change()
+
+    def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
+        """A worker has answered its next requests."""
+        record = self._records[worker_id]
+        finished = 0
+        done: list[tuple[Request, Reply]] = []
+        with record.sending:
+            for reply in replies:
+                hand_over = record.in_flight[0]
+                done.append((hand_over.batch[hand_over.answered], reply))
+                hand_over.answered += 1
+                if hand_over.answered == len(hand_over.batch):
+                    record.in_flight.popleft()
+                    finished += 1
+                    self._batch_seconds += 0.1 * (monotonic() - hand_over.sent - self._batch_seconds)
+                    if record.in_flight:
+                        record.in_flight[0].sent = monotonic()  # it starts only now
+        self._failures = 0
+        for _ in range(finished):
+            self.queue.release(record)
+        if finished:
+            self._pump()  # before answering: the worker waits, the callers have their replies either way
+        for request, reply in done:
+            request.answer(reply)
+        if record.state is WorkerState.STOPPING and not record.in_flight and record.worker:
+            record.worker.stop(STOP_GRACE_SECONDS)
+
+    def exited(self, worker_id: int, exit_: WorkerExit) -> None:
+        """A worker is gone: answer what it ran, put back what it had not started, and replace it when it is missed."""
+        record = self._records[worker_id]
+        with record.sending:
+            record.gone = True
+            lost = list(record.in_flight)
+            record.in_flight.clear()
+        running = lost[0].batch[lost[0].answered :] if lost else []
+        for hand_over in reversed(lost[1:]):
+            self.queue.put_back(hand_over.batch)
+        with self._changed:
+            del self._records[worker_id]
+            self.queue.remove_worker(record)
+            self._slots.give_back(record.device)
+            if record.state is WorkerState.STOPPING:
+                self._log.info("worker stopped", worker=worker_id)
+            else:
+                self._note_loss(record, exit_, running)
+            self._settle()
+        for request in running:
+            request.answer(Reply(error=self._loss(record, exit_, request)))
+        self.reconcile()
+        self._pump()
+
+    def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> None:
+        self._failures += 1
+        cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
+        if running:
+            self._log.error("worker lost", worker=record.id, cause=cause, requests=[r.request_id for r in running], output=exit_.output)
+        else:
+            self._log.warning("worker lost", worker=record.id, cause=cause, output=exit_.output)
+        if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
+            return
+        if not self._ever_ready or self._failures >= MAX_FAILURES:
+            self._fail(cause)
+        elif self._failures > 1:
+            self._restart_at = monotonic() + min(0.5 * 2 ** (self._failures - 2), MAX_BACKOFF_SECONDS)
+
+    def _loss(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
+        about = {**self._names(), "worker": record.id, "request_id": request.request_id}
+        if record.timed_out:
+            timeout = f"{self.settings.response_timeout_seconds:g}s"
+            message = f"{self.label}: the handler took longer than {timeout}, and its worker was replaced."
+            return ResponseTimeout(message, response_timeout=timeout).about(**about)
+        message = f"{self.label}: worker {record.id} ended while it ran the request: {exit_.cause}. Send it again if it may run twice."
+        return WorkerLost(message, cause=exit_.cause).about(**about)
+
+    # --- numbers and states
+
+    def scale(self, target: int) -> None:
+        """Ask for `target` workers; returns at once. Workers that go finish what they have, also what waits when all go."""
+        with self._changed:
+            self.target = target
+            self._settle()
+        self.reconcile()
+
+    def drain(self) -> None:
+        """Take no new requests, finish those accepted, then stop all workers and become UNLOADED; returns at once."""
+        with self._changed:
+            if self.state not in (State.DRAINING, State.UNLOADED):
+                self._move_to(State.DRAINING)
+            self.target = 0
+        self.reconcile()
+
+    def kill(self) -> None:
+        """Give up what waits and end all workers at once."""
+        self.drain()
+        self._give_up_waiting()
+        for record in list(self._records.values()):
+            if record.worker:
+                record.worker.kill("the server was stopped")
+
+    def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
+        """Block until `done()`, checked after every change, or the time-out; returns whether it is done."""
+        with self._changed:
+            return self._changed.wait_for(done, timeout_seconds)
+
+    def settled(self) -> bool:
+        """Whether there are exactly as many ready workers as asked for, or the version has failed."""
+        if self.state in (State.FAILED, State.UNLOADED):
+            return True
+        records = list(self._records.values())
+        return len(records) == self.target and all(record.state is WorkerState.READY for record in records)
+
+    def records(self) -> list[WorkerRecord]:
+        """The workers there are, oldest first."""
+        return list(self._records.values())
+
+    def reconcile(self) -> None:
+        """Start or stop workers so that there will be as many as wanted: the one place where workers come and go."""
+        stops: list[WorkerRecord] = []
+        with self._changed:
+            live = [record for record in self._records.values() if record.state is not WorkerState.STOPPING]
+            wanted = 0 if self.state in (State.FAILED, State.UNLOADED) else self.target
+            if not wanted and len(self.queue) and self.state is not State.FAILED:
+                wanted = min(1, len(live))  # someone must finish what waits
+            if len(live) < wanted:
+                if self._restart_at > monotonic():
+                    self._timer.call_at(self._restart_at, self.reconcile)
+                else:
+                    for _ in range(wanted - len(live)):
+                        self._start()
+            for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
+                record.state = WorkerState.STOPPING
+                if self.queue.remove_worker(record):
+                    stops.append(record)
+            self._settle()
+        for record in stops:
+            if record.worker:
+                record.worker.stop(STOP_GRACE_SECONDS)
+        if self._hopeless():
+            self._give_up_waiting()
+        self._on_change()
+
+    def _start(self) -> None:
+        record = WorkerRecord(next(worker_ids), self._slots.take(self.spec.device_type, self.spec.device_ids))
+        threads = self._slots.threads(self.target)
+        self._records[record.id] = record
+        record.worker = self._engine.start(WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads), self)
+        seconds = self.settings.startup_timeout_seconds
+        self._timer.call_at(record.started + seconds, lambda: self._check_start(record, seconds))
+
+    def _check_start(self, record: WorkerRecord, seconds: float) -> None:
+        if record.state is WorkerState.STARTING and not record.gone and record.worker:
+            record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
+
+    def _settle(self) -> None:
+        """Move to the state that the numbers say, and wake those who wait; needs the lock."""
+        ready = sum(record.state is WorkerState.READY for record in self._records.values())
+        if ready >= self.target:
+            self._loaded = True
+        if self.state is State.DRAINING and not self._records:
+            self._move_to(State.UNLOADED)
+        elif self.state is State.LOADING and self._loaded and (ready or not self.target):
+            self._move_to(State.ACTIVE)
+        elif self.state is State.ACTIVE and self.target and not ready:
+            self._move_to(State.LOADING)
+        self._changed.notify_all()
+
+    def _fail(self, cause: str) -> None:
+        self.cause = cause
+        self._move_to(State.FAILED)
+
+    def _move_to(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"{self.label} cannot go from {self.state.name} to {state.name}")
+        level = self._log.error if state is State.FAILED else self._log.info
+        level("model state", state=state.name, before=self.state.name, **({"cause": self.cause} if self.cause else {}))
+        self.state = state
+
+    def _hopeless(self) -> bool:
+        """Whether nothing will ever take what waits."""
+        return self.state is State.FAILED or (not self.target and not self._records)
+
+    def _give_up_waiting(self) -> None:
+        """Answer all that wait with the reason why no worker will take them."""
+        for request in self.queue.clear():
+            try:
+                self._refuse()
+                raise Draining(f"{self.label} has stopped.").about(**self._names())
+            except ServeError as error:
+                request.answer(Reply(error=error))

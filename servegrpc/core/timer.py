@@ -1,0 +1,53 @@
+"""One thread that calls functions at their time: batch delays, time-outs, restarts. Nothing else in the server sleeps."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+import structlog
+
+log = structlog.get_logger()
+
+
+class Timer:
+    """Calls functions at monotonic times, on its own thread; they must not block. `close` drops those that are not due."""
+
+    def __init__(self) -> None:
+        self._calls: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="timer", daemon=True)
+        self._thread.start()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Call `function` once at `when`; calls at the same time run in the order given."""
+        with self._changed:
+            heapq.heappush(self._calls, (when, next(self._order), function))
+            if self._calls[0][2] is function:
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Stop; returns when a call that runs now has ended."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed and (not self._calls or self._calls[0][0] > monotonic()):
+                    self._changed.wait(self._calls[0][0] - monotonic() if self._calls else None)
+                if self._closed:
+                    return
+                _, _, function = heapq.heappop(self._calls)
+            try:
+                function()
+            except Exception:
+                log.exception("timer call failed")

@@ -1,0 +1,1 @@
+"""Where workers run, and the channel to them."""

@@ -1,0 +1,244 @@
+"""The channel between the server and one worker: control messages on a SEQPACKET socket, large payloads in slabs.
+
+    server ── LOAD, BATCH, STOP ──────────► worker
+           ◄── LOADED, LOAD_FAILED, REPLIES ──
+
+A channel has two lanes, each with a slab for requests and one for replies, so that one batch is copied while another is computed.
+A lane's slabs belong to the server until it sends a batch on it, to the worker until it has sent the last reply, and then to the
+server again, which copies the replies out before it uses the lane anew. Both processes use this module; it imports nothing of ours but
+`reply` and `slab`.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import accumulate
+from struct import Struct
+from typing import Protocol
+
+from servegrpc.engine.slab import Slab, SlabError, offsets
+from servegrpc.reply import Reply
+
+LANES = 2
+INLINE_BYTES = 16 * 1024  # a batch of at most this many payload bytes travels in the control message itself
+SOCKET_BUFFER_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 512 * 1024
+
+MAX_HEADS_BYTES = 256 * 1024  # heads (ids, lengths, headers) longer than this lie in the slab too, before the payloads
+
+HEADER = Struct("<BBHIQQ")  # kind, lane, payloads inline, items, start in the slab, bytes of heads that lie in the slab
+ITEM = Struct("<BBHHIQ")  # dialect, unused, bytes of id, bytes of headers, microseconds queued, bytes of payload
+ANSWER = Struct("<BxHHxxQ")  # code, bytes of message, bytes of trailers, bytes of body
+
+
+class Kind(IntEnum):
+    """What a control message is."""
+
+    LOAD = 1
+    LOADED = 2
+    LOAD_FAILED = 3
+    BATCH = 4
+    REPLIES = 5
+    STOP = 6
+
+
+class ChannelError(Exception):
+    """The other process sent something that is no message of ours; the worker cannot be used any more."""
+
+
+class Waiting(Protocol):
+    """What `send_batch` needs of a request."""
+
+    payload: bytes
+    dialect: int
+    request_id: str
+    headers: tuple[tuple[str, str], ...]
+    arrived: float
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One request as the worker gets it. `payload` is a view on the slab, valid until the batch is answered."""
+
+    dialect: int
+    request_id: str
+    headers: tuple[tuple[str, str], ...]
+    queued_microseconds: int
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the worker receives as BATCH."""
+
+    lane: int
+    items: list[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """What the server receives as REPLIES: for the next requests of the lane, in order."""
+
+    lane: int
+    replies: list[Reply]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """Any other message, with its JSON body."""
+
+    kind: Kind
+    body: dict[str, object]
+
+
+class Channel:
+    """One end of a worker's channel. Only one thread sends and only one receives, on each end."""
+
+    def __init__(self, connection: socket.socket, slabs: Sequence[Slab]) -> None:
+        self._socket = connection
+        self._requests = slabs[:LANES]
+        self._replies = slabs[LANES:]
+        self._reply_ends = [0] * LANES
+        self._buffer = bytearray(MAX_MESSAGE_BYTES)
+
+    @staticmethod
+    def pair() -> tuple[Channel, list[int]]:
+        """Make a channel; returns the server's end, and the descriptors that the worker's end is made from by `from_descriptors`.
+
+        The caller owns the first descriptor, the socket of the worker, and closes it once the worker has it.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
+        slabs = [Slab.create() for _ in range(2 * LANES)]
+        return Channel(ours, slabs), [theirs.detach(), *(slab.fd for slab in slabs)]
+
+    @staticmethod
+    def from_descriptors(descriptors: Sequence[int]) -> Channel:
+        """Make the worker's end from what it inherited."""
+        return Channel(socket.socket(fileno=descriptors[0]), [Slab(fd) for fd in descriptors[1:]])
+
+    def close(self) -> None:
+        """Give up this end."""
+        self._socket.close()
+        for slab in (*self._requests, *self._replies):
+            slab.close()
+
+    def hang_up(self) -> None:
+        """End the conversation for both ends; a thread that waits in `receive` gets None."""
+        self._socket.shutdown(socket.SHUT_RDWR)
+
+    def send(self, kind: Kind, body: dict[str, object] | None = None) -> None:
+        """Send a control message. Raises OSError when the other end is gone."""
+        self._socket.send(HEADER.pack(kind, 0, 1, 0, 0, 0) + json.dumps(body or {}, default=str).encode())
+
+    def send_batch(self, lane: int, requests: Sequence[Waiting], now: float) -> None:
+        """Send a batch on a free lane; copies every payload once. Raises OSError when the other end is gone."""
+        heads, texts = [], []
+        for request in requests:
+            identity = request.request_id.encode()
+            headers = _join(request.headers)
+            queued = min(int((now - request.arrived) * 1e6), 0xFFFFFFFF)
+            heads.append(ITEM.pack(request.dialect, 0, len(identity), len(headers), queued, len(request.payload)))
+            texts += [identity, headers]
+        self._send_items(Kind.BATCH, lane, heads + texts, [request.payload for request in requests], self._requests[lane], 0)
+
+    def send_replies(self, lane: int, replies: Sequence[Reply], *, first: bool) -> None:
+        """Send the next replies of a lane's batch, `first` with the first ones. Raises OSError when the other end is gone."""
+        heads, texts = [], []
+        for reply in replies:
+            message = reply.message.encode()[:0xFFFF]
+            trailers = _join(reply.trailers)
+            heads.append(ANSWER.pack(reply.code, len(message), len(trailers), len(reply.body)))
+            texts += [message, trailers]
+        start = 0 if first else self._reply_ends[lane]
+        bodies = [reply.body for reply in replies]
+        self._reply_ends[lane] = self._send_items(Kind.REPLIES, lane, heads + texts, bodies, self._replies[lane], start)
+
+    def receive(self) -> Batch | Replies | Control | None:
+        """Wait for the next message; None when the other end is gone. Raises ChannelError for what is no message of ours."""
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except ConnectionError:
+            return None
+        if size == 0:
+            return None
+        message = memoryview(self._buffer)[:size]
+        try:
+            kind, lane, inline, count, start, heads_length = HEADER.unpack_from(message)
+            if kind == Kind.BATCH:
+                return Batch(lane, self._read_items(message, self._requests[lane], inline, count, heads_length))
+            if kind == Kind.REPLIES:
+                return Replies(lane, self._read_replies(message, self._replies[lane], inline, count, start, heads_length))
+            return Control(Kind(kind), json.loads(bytes(message[HEADER.size :])))
+        except (ValueError, IndexError, struct.error, SlabError) as error:
+            raise ChannelError(f"a control message of {size} bytes cannot be read: {error}") from error
+
+    def _send_items(self, kind: Kind, lane: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int) -> int:
+        """Send one message; returns where the next items of the lane would begin in the slab."""
+        joined = b"".join(heads)
+        heads_in_slab = len(joined) > MAX_HEADS_BYTES
+        if not heads_in_slab and sum(map(len, payloads)) <= INLINE_BYTES:
+            self._socket.send(b"".join((HEADER.pack(kind, lane, 1, len(payloads), start, 0), joined, *payloads)))
+            return start
+        end = slab.write(start, [joined, *payloads] if heads_in_slab else payloads)
+        header = HEADER.pack(kind, lane, 0, len(payloads), start, len(joined) if heads_in_slab else 0)
+        self._socket.send(header if heads_in_slab else header + joined)
+        return end
+
+    def _read_items(self, message: memoryview, slab: Slab, inline: int, count: int, heads_length: int) -> list[Item]:
+        heads, start = self._heads(message, slab, 0, heads_length)
+        fixed = [ITEM.unpack_from(heads, index * ITEM.size) for index in range(count)]
+        position = count * ITEM.size
+        texts = []
+        for _, _, id_length, headers_length, _, _ in fixed:
+            middle = position + id_length
+            texts.append((str(heads[position:middle], "utf-8"), _split(heads[middle : middle + headers_length])))
+            position = middle + headers_length
+        views = self._payloads(heads[position:], slab, start, inline, [one[5] for one in fixed])
+        return [Item(one[0], *text, one[4], view) for one, text, view in zip(fixed, texts, views, strict=True)]
+
+    def _read_replies(self, message: memoryview, slab: Slab, inline: int, count: int, start: int, heads_length: int) -> list[Reply]:
+        heads, start = self._heads(message, slab, start, heads_length)
+        fixed = [ANSWER.unpack_from(heads, index * ANSWER.size) for index in range(count)]
+        position = count * ANSWER.size
+        texts = []
+        for _, message_length, trailers_length, _ in fixed:
+            middle = position + message_length
+            texts.append((str(heads[position:middle], "utf-8", "replace"), _split(heads[middle : middle + trailers_length])))
+            position = middle + trailers_length
+        views = self._payloads(heads[position:], slab, start, inline, [one[3] for one in fixed])
+        return [Reply(bytes(view), one[0], *text) for one, text, view in zip(fixed, texts, views, strict=True)]
+
+    def _heads(self, message: memoryview, slab: Slab, start: int, heads_length: int) -> tuple[memoryview, int]:
+        """Return the heads, and where the payloads begin in the slab."""
+        if not heads_length:
+            return message[HEADER.size :], start
+        (place,), end = offsets(start, [heads_length])
+        return slab.read(end)[place : place + heads_length], end
+
+    def _payloads(self, rest: memoryview, slab: Slab, start: int, inline: int, lengths: Sequence[int]) -> list[memoryview]:
+        if inline:
+            area, places = rest, [0, *accumulate(lengths)][: len(lengths)]
+            if sum(lengths) > len(rest):
+                raise ValueError("it ends before its payloads do")
+        else:
+            places, end = offsets(start, lengths)
+            area = slab.read(end)
+        return [area[place : place + length] for place, length in zip(places, lengths, strict=True)]
+
+
+def _join(pairs: Sequence[tuple[str, str]]) -> bytes:
+    return "\0".join(text for pair in pairs for text in pair).encode() if pairs else b""
+
+
+def _split(joined: memoryview) -> tuple[tuple[str, str], ...]:
+    if not joined:
+        return ()
+    texts = str(joined, "utf-8").split("\0")
+    return tuple(zip(texts[::2], texts[1::2], strict=True))

@@ -1,0 +1,195 @@
+"""Workers as child processes on this machine, one per slot, forked from the fork server.
+
+start ─► fork server forks ─► LOAD ─► LOADED → ready      (reader thread)
+send  ─► BATCH ─► REPLIES → answered                      (reader thread)
+end of the process (fork server) + end of the channel → exited, once
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from time import monotonic
+
+import structlog
+
+from servegrpc.core.batching import Request
+from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.timer import Timer
+from servegrpc.engine.channel import LANES, Channel, ChannelError, Control, Kind, Replies
+from servegrpc.engine.forkserver import Fork, ForkServer
+from servegrpc.engine.output import OutputPump
+
+log = structlog.get_logger()
+
+KEPT_OUTPUT_LINES = 20
+KILL_AFTER_TERM_SECONDS = 5.0
+EXIT_CODES = {0: "it ended by itself", 3: "its handler failed to load", 4: "it got a message it could not read", 5: "it lost the server"}
+
+
+class ProcessEngine:
+    """Starts workers as processes. The fork server is started at once, so that it is warm when the first model comes."""
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+        self._output = OutputPump()
+        self._fork_server = ForkServer(self._output)
+        self._workers: set[ProcessWorker] = set()
+        self._lock = threading.Lock()
+
+    def start(self, spec: WorkerSpec, events: WorkerEvents) -> ProcessWorker:
+        """Start a worker; returns at once."""
+        with self._lock:
+            if not self._fork_server.alive:
+                log.warning("fork server has ended; starting another")
+                self._fork_server = ForkServer(self._output)
+            worker = ProcessWorker(spec, events, self._timer, self._forget)
+            self._workers.add(worker)
+        worker.start(self._fork_server, self._output)
+        return worker
+
+    def close(self) -> None:
+        """End all workers that are left, and wait for them."""
+        self._fork_server.close()
+        for worker in list(self._workers):
+            worker.join()
+        self._output.close()
+
+    def _forget(self, worker: ProcessWorker) -> None:
+        self._workers.discard(worker)
+
+
+class ProcessWorker:
+    """One child process. `send` is called under the pool's lock for this worker, so never twice at a time."""
+
+    def __init__(self, spec: WorkerSpec, events: WorkerEvents, timer: Timer, on_gone: Callable[[ProcessWorker], None]) -> None:
+        self.pid = 0
+        self._spec = spec
+        self._events = events
+        self._timer = timer
+        self._on_gone = on_gone
+        self._channel, self._inherited = Channel.pair()
+        self._free_lanes = deque(range(LANES))
+        self._unanswered = [0] * LANES
+        self._pidfd: int | None = None
+        self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
+        self._ended = threading.Event()
+        self._status: int | None = None
+        self._cause = ""
+        self._load_error = ""
+        self._output_lines: deque[str] = deque(maxlen=KEPT_OUTPUT_LINES)
+        handler = spec.handler
+        self._log = log.bind(model=handler.model_name, version=handler.model_version, worker=spec.worker_id)
+        self._thread = threading.Thread(target=self._read, name=f"worker-{spec.worker_id}", daemon=True)
+
+    def start(self, fork_server: ForkServer, output: OutputPump) -> None:
+        """Ask for the fork, and send what to load; the child finds it in its socket."""
+        read_end, write_end = os.pipe()
+        output.add(read_end, self._take_output)
+        descriptors = [*self._inherited, write_end]
+        if not fork_server.fork(self._spec.worker_id, descriptors, Fork(self._forked, self._process_ended)):
+            self._process_ended(None)
+        for descriptor in (self._inherited[0], write_end):
+            os.close(descriptor)
+        spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
+        with suppress(OSError):
+            self._channel.send(Kind.LOAD, {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads})
+        self._thread.start()
+
+    def send(self, batch: Sequence[Request]) -> None:
+        """Hand over a batch; a worker that has ended takes nothing, and its exit is reported."""
+        lane = self._free_lanes.popleft()
+        self._unanswered[lane] = len(batch)
+        with suppress(OSError):
+            self._channel.send_batch(lane, batch, monotonic())
+
+    def stop(self, grace_seconds: float) -> None:
+        """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
+        with suppress(OSError):
+            self._channel.send(Kind.STOP)
+        now = monotonic()
+        self._timer.call_at(now + grace_seconds, lambda: self._signal(signal.SIGTERM))
+        self._timer.call_at(now + grace_seconds + KILL_AFTER_TERM_SECONDS, lambda: self._signal(signal.SIGKILL))
+
+    def kill(self, cause: str) -> None:
+        """End it now."""
+        self._cause = self._cause or cause
+        self._signal(signal.SIGKILL)
+
+    def join(self) -> None:
+        """Wait until its exit has been reported."""
+        self._thread.join()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            if self._pidfd is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, number)
+
+    def _forked(self, pid: int, pidfd: int) -> None:
+        with self._lock:
+            self.pid, self._pidfd = pid, pidfd
+        if self._cause:  # killed before it was there
+            self._signal(signal.SIGKILL)
+
+    def _process_ended(self, status: int | None) -> None:
+        with self._lock:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+        self._status = status
+        self._ended.set()
+        with suppress(OSError):
+            self._channel.hang_up()  # a grandchild may still hold the other end
+
+    def _read(self) -> None:
+        try:
+            while message := self._channel.receive():
+                if isinstance(message, Replies):
+                    self._take_replies(message)
+                elif isinstance(message, Control):
+                    self._take_control(message)
+        except ChannelError as error:
+            self.kill(f"broke the protocol: {error}")
+        if not self._ended.wait(KILL_AFTER_TERM_SECONDS):
+            self.kill("closed its channel without ending")
+            self._ended.wait()
+        self._channel.close()
+        self._on_gone(self)
+        self._events.exited(self._spec.worker_id, WorkerExit(self._describe_end(), self._load_error, list(self._output_lines)))
+
+    def _take_replies(self, message: Replies) -> None:
+        self._unanswered[message.lane] -= len(message.replies)
+        if self._unanswered[message.lane] < 0:
+            raise ChannelError("it answered more requests than it had")
+        if not self._unanswered[message.lane]:
+            self._free_lanes.append(message.lane)
+        self._events.answered(self._spec.worker_id, message.replies)
+
+    def _take_control(self, message: Control) -> None:
+        if message.kind is Kind.LOADED:
+            self._events.ready(self._spec.worker_id)
+        elif message.kind is Kind.LOAD_FAILED:
+            self._load_error = str(message.body["cause"])
+            self._log.error("handler failed to load", cause=self._load_error, trace=message.body["trace"])
+        else:
+            raise ChannelError(f"it sent {message.kind.name}")
+
+    def _take_output(self, line: str) -> None:
+        self._output_lines.append(line)
+        self._log.info("handler output", line=line)
+
+    def _describe_end(self) -> str:
+        if self._cause:
+            return self._cause
+        if self._status is None:
+            return "the fork server ended"
+        if self._status < 0:
+            return f"signal {-self._status} ({signal.Signals(-self._status).name})"
+        known = EXIT_CODES.get(self._status)
+        return f"exit code {self._status}" + (f": {known}" if known else "")

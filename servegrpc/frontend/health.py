@@ -1,0 +1,78 @@
+"""grpc.health.v1 for the server, its services, its models and their versions.
+
+`""` and each service are SERVING from the time the models given at start are loaded until the server drains. `models/NAME` and
+`models/NAME/versions/V` are SERVING while a worker is ready to take a request for them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from servegrpc.core.manager import ModelManager, subscribe
+from servegrpc.core.model import ModelChange, State
+
+SERVICE = "grpc.health.v1.Health"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no type hints
+    """The standard service, fed by the manager's changes on a thread of its own: a watcher that does not read holds up nobody else."""
+
+    def __init__(self, manager: ModelManager, services: Sequence[str]) -> None:
+        super().__init__()
+        self._registry = manager.registry
+        self._services = ("", *services)
+        for service in self._services:
+            self.set(service, NOT_SERVING)
+        self._changes, self._unsubscribe = subscribe(manager)
+        self._thread = threading.Thread(target=self._follow, name="health", daemon=True)
+        self._thread.start()
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Serve it on a server."""
+        health_pb2_grpc.add_HealthServicer_to_server(self, server)
+
+    def server_ready(self) -> None:
+        """Say that the server takes requests."""
+        for service in self._services:
+            self.set(service, SERVING)
+
+    def close(self) -> None:
+        """Stop following the manager."""
+        self._unsubscribe()
+        self._changes.put(None)
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while change := self._changes.get():
+            self._show(change)
+
+    def _show(self, change: ModelChange) -> None:
+        model = f"models/{change.model_name}"
+        up = change.ready_workers > 0 and change.state in (State.LOADING, State.ACTIVE)
+        version_name = f"{model}/versions/{change.model_version}"
+        if change.state is State.UNLOADED:
+            self._remove(version_name)
+        else:
+            self.set(version_name, SERVING if up else NOT_SERVING)
+        self.refresh_default(change.model_name)
+
+    def refresh_default(self, name: str) -> None:
+        """Show a model as its default version is; call it when that changes."""
+        default = next((model.default_version for model in self._registry.models() if model.name == name), None)
+        status = self._server_status.get(f"models/{name}/versions/{default}")
+        if default is None:
+            self._remove(f"models/{name}")
+        elif status is not None:
+            self.set(f"models/{name}", status)
+
+    def _remove(self, service: str) -> None:
+        self.set(service, SERVICE_UNKNOWN)  # what watchers see
+        with self._lock:
+            self._server_status.pop(service, None)

@@ -1,0 +1,123 @@
+"""The server: its ports, its services, its start and its end.
+
+Server(config) → start() → load(models) → … → drain() → exit
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import structlog
+
+from servegrpc.config import ServerConfig
+from servegrpc.core.manager import ModelManager, Registration
+from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.registry import ModelVersion
+from servegrpc.core.timer import Timer
+from servegrpc.engine.process import ProcessEngine
+from servegrpc.errors import InvalidInput, ServeError, ServerError
+from servegrpc.frontend import health, inference, management
+from servegrpc.frontend.gpus import count_gpus
+from servegrpc.frontend.interceptors import ErrorInterceptor
+from servegrpc.frontend.reflection import add_reflection
+
+log = structlog.get_logger()
+
+INFERENCE_THREADS = 256  # how many calls of the public handlers run at once; started when needed
+MANAGEMENT_THREADS = 32
+
+
+class Server:
+    """Both gRPC servers, the manager and the engine of one process. `start` first, `drain` at the end."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        config.unpack_root().mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(dir=config.unpack_root()))
+        self._config = config
+        timer = Timer()
+        self.manager = ModelManager(
+            engine=ProcessEngine(timer),
+            timer=timer,
+            slots=DeviceSlots(count_gpus() if config.gpus is None else config.gpus, config.cpus),
+            model_store=config.model_store,
+            unpack_root=self._folder,
+            default_workers=config.workers,
+        )
+        self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
+        self._management = management.ManagementService(self.manager)
+        self._inference_server = self._make_server(INFERENCE_THREADS)
+        inference.InferenceService(self.manager.registry).add_to(self._inference_server)
+        self._management_server = self._make_server(MANAGEMENT_THREADS)
+        self._management.add_to(self._management_server)
+        for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
+            self._health.add_to(server)
+            add_reflection(server, [service, health.SERVICE])
+        self.inference_address = ""
+        self.management_address = ""
+
+    def start(self) -> None:
+        """Listen on both ports; the addresses then say which. Raises InvalidInput or ServerError when a port cannot be had."""
+        self.inference_address = self._listen(self._inference_server, self._config.inference_address)
+        self.management_address = self._listen(self._management_server, self._config.management_address)
+        self._inference_server.start()
+        self._management_server.start()
+
+    def load(self, registrations: Sequence[Registration]) -> list[ModelVersion]:
+        """Register models side by side and wait for them; then the server is healthy. Raises the first ServeError, after all have ended."""
+        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="load") as threads:
+            futures = [threads.submit(self.manager.register, registration) for registration in registrations]
+        versions = [future.result() for future in futures]
+        self._health.server_ready()
+        return versions
+
+    def drain(self, grace_seconds: float) -> bool:
+        """Take no new calls, finish those accepted within the grace, end everything. Returns whether all were finished."""
+        self._health.enter_graceful_shutdown()
+        self._management.close()
+        stopped = [server.stop(grace_seconds) for server in (self._inference_server, self._management_server)]
+        for event in stopped:
+            event.wait()
+        finished = self.manager.close(grace_seconds)
+        self._health.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return finished
+
+    def _make_server(self, threads: int) -> grpc.Server:
+        return grpc.server(
+            ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
+            interceptors=[ErrorInterceptor()],
+            options=[
+                ("grpc.so_reuseport", 0),  # two servers on one port would silently share the calls
+                ("grpc.max_receive_message_length", self._config.max_message_bytes),
+                ("grpc.max_send_message_length", -1),
+            ],
+        )
+
+    def _listen(self, server: grpc.Server, address: str) -> str:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InvalidInput(f'"{address}" is no address; give host:port, as 127.0.0.1:7070.', field="address")
+        try:
+            credentials = _credentials(self._config)
+            bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        except RuntimeError:
+            raise ServerError(f"Cannot listen on {address}: is another server there? Give another port, or :0 for a free one.") from None
+        return f"{host}:{bound}"
+
+
+def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
+    if not config.certificate_file and not config.private_key_file:
+        return None
+    if not config.certificate_file or not config.private_key_file:
+        raise InvalidInput("TLS needs both a certificate file and a private key file.", field="tls")
+    try:
+        key, certificate = config.private_key_file.read_bytes(), config.certificate_file.read_bytes()
+        client_ca = config.client_ca_file.read_bytes() if config.client_ca_file else None
+    except OSError as error:
+        raise ServeError(f"Cannot read {error.filename}: {error.strerror}.") from None
+    return grpc.ssl_server_credentials([(key, certificate)], client_ca, require_client_auth=client_ca is not None)

@@ -1,0 +1,95 @@
+"""Reads what routing needs off a raw request, without decoding it: the server never parses a payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from servegrpc.errors import InvalidInput
+from servegrpc.v1 import inference_pb2
+
+MAX_REQUEST_ID_LENGTH = 128
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+
+
+class UnusualMessageError(Exception):
+    """The message is malformed, or uses an encoding that no generated code writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes. Empty texts are those not given."""
+
+    model_name: str
+    model_version: str
+    request_id: str
+
+
+def route(raw: bytes) -> Route:
+    """Return the route of a `servegrpc.v1` request of Predict, PredictStream or PredictSession.
+
+    Raises InvalidInput when it is no such message or the request id is too long. Payloads are not looked at.
+    """
+    try:
+        found = route_fields(raw, 4)
+    except (UnusualMessageError, IndexError, UnicodeDecodeError):
+        found = _parse(raw)
+    if len(found.request_id) > MAX_REQUEST_ID_LENGTH:
+        raise InvalidInput(
+            f"request_id has {len(found.request_id)} characters; at most {MAX_REQUEST_ID_LENGTH} are allowed.", field="request_id"
+        )
+    return found
+
+
+def route_fields(raw: bytes, id_field: int) -> Route:
+    """Scan the top-level fields 1 (name), 2 (version) and `id_field`; as in protobuf, the last one of a field counts.
+
+    Raises UnusualMessageError, IndexError or UnicodeDecodeError for anything that generated code would not write.
+    """
+    texts = {1: "", 2: "", id_field: ""}
+    position, end = 0, len(raw)
+    while position < end:
+        key, position = _varint(raw, position)
+        kind = key & 7
+        if kind == BYTES:
+            length, position = _varint(raw, position)
+            start, position = position, position + length
+            if key >> 3 in texts:
+                texts[key >> 3] = raw[start:position].decode()
+        elif kind == VARINT:
+            _, position = _varint(raw, position)
+        elif kind == FIXED64:
+            position += 8
+        elif kind == FIXED32:
+            position += 4
+        else:
+            raise UnusualMessageError
+    if position != end:
+        raise UnusualMessageError
+    return Route(texts[1], texts[2], texts[id_field])
+
+
+def _varint(raw: bytes, position: int) -> tuple[int, int]:
+    byte = raw[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while True:
+        position += 1
+        byte = raw[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+        shift += 7
+        if shift > 63:
+            raise UnusualMessageError
+
+
+def _parse(raw: bytes) -> Route:
+    try:
+        message = inference_pb2.PredictRequest.FromString(raw)
+    except DecodeError:
+        raise InvalidInput("The request is not a valid PredictRequest message.") from None
+    return Route(message.model_name, message.model_version, message.request_id)

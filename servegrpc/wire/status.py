@@ -1,0 +1,25 @@
+"""How an error looks on the wire: a google.rpc.Status with ErrorInfo, and BadRequest or RetryInfo where they apply (AIP-193)."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from servegrpc.errors import ServeError
+
+DOMAIN = "servegrpc"
+
+
+def encode_status(error: ServeError) -> bytes:
+    """Return the serialized google.rpc.Status of an error, as `grpc-status-details-bin` carries it."""
+    status = status_pb2.Status(code=int(error.code), message=error.message)
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+    if error.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_seconds is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_seconds * 1e9))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+    serialized: bytes = status.SerializeToString()
+    return serialized
