@@ -59,6 +59,8 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
             abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "1000 requests wait already.", *details)
         if name == "flaky" and self.calls < 3:
             context.abort(grpc.StatusCode.UNAVAILABLE, "not yet")
+        if name == "unimplemented":
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if name == "slow":
             wait()
         if name == "metadata":
@@ -104,6 +106,7 @@ class Management(management_pb2_grpc.ManagementServiceServicer):
     def __init__(self):
         self.models = {}
         self.requests = []
+        self.events = []  # what WatchModels sends before it ends; without any it sends the models and goes on
         self.left = threading.Event()
 
     def RegisterModel(self, request, context):
@@ -145,6 +148,9 @@ class Management(management_pb2_grpc.ManagementServiceServicer):
 
     def WatchModels(self, request, context):
         wait = until_ended(context, self.left)
+        yield from self.events
+        if self.events:
+            return
         for name, model in self.models.items():
             version = model.versions[0]
             yield management_pb2.WatchModelsResponse(model_name=name, model_version=version.version, state=version.state, target_workers=1)
