@@ -1,0 +1,52 @@
+# Every step of CI is a target here; each target is a command or two that anyone can run.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help run demo example test unit lint types imports protos protos-check format clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
+
+$(VENV)/.installed: pyproject.toml constraints.txt tools/install.py
+	@$(PYTHON) tools/install.py $(VENV)
+	@touch $@
+
+run: $(VENV)/.installed ## Install, package the digits example, serve it, and predict once; Ctrl-C ends it
+	@python examples/digits/demo.py --keep-serving
+
+demo: $(VENV)/.installed ## The same, and exit
+	@python examples/digits/demo.py
+
+example: $(VENV)/.installed ## Train the digits example again and print its accuracy
+	python examples/digits/train.py
+
+test: lint types imports protos-check unit ## Everything that CI checks
+
+unit: $(VENV)/.installed ## The tests
+	python -m pytest -q
+
+lint: $(VENV)/.installed
+	ruff format --check .
+	ruff check .
+
+types: $(VENV)/.installed
+	mypy
+
+imports: $(VENV)/.installed
+	lint-imports --no-logo
+
+format: $(VENV)/.installed ## Format the code
+	ruff format . && ruff check --fix . && buf format -w
+
+protos: $(VENV)/.installed ## Generate all stubs from protos/
+	buf generate
+
+protos-check: $(VENV)/.installed ## Lint the protos; compare them with the released baseline and the stubs with the protos
+	buf lint && buf format -d --exit-code
+	buf breaking --against protos/baseline/v1.binpb
+	rm -rf build/gen && buf generate -o build/gen && diff -ru --exclude=__pycache__ build/gen/servegrpc/v1 servegrpc/v1
+
+clean: ## Remove what was built and installed
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
