@@ -1,7 +1,7 @@
 """A real gRPC server of our API that echoes: what the client and the commands are tested against, on a free port of the loopback.
 
-Models are behaviours: "echo" returns its inputs, "metadata" what came with the call, "missing" and "busy" end with errors,
-"flaky" is UNAVAILABLE twice, "slow" and "endless" go on until the caller leaves.
+Models are behaviours: "echo" returns its inputs, "metadata" what came with the call, "digits" always a seven; "missing" and "busy"
+end with errors, "flaky" is UNAVAILABLE twice, "slow" and "endless" go on until the caller leaves.
 """
 
 import threading
@@ -48,8 +48,10 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         self.calls += 1
         wait = until_ended(context, self.left)
         name = request.model_name
-        if name == "missing":
+        if name in ("missing", "no-such-model"):
             model_not_found(context, name)
+        if name == "digits":
+            return self.reply(inference_pb2.PredictResponse, request, encode_value({"digit": 7, "probability": 0.98}))
         if name == "busy":
             violation = error_details_pb2.BadRequest.FieldViolation(field="inputs.data", description="is too long")
             details = (
