@@ -37,7 +37,7 @@ def main(address: str, picture: str | Path = SAMPLE) -> None:
         inputs = {"data": value_pb2.Value(binary=Path(picture).read_bytes())}
         reply = inference.Predict(inference_pb2.PredictRequest(model_name="digits", inputs=inputs), timeout=10)
         result = json_format.MessageToDict(reply.output.json)
-        print(f"digit {result['digit']:g}, probability {result['probability']}, read by digits {reply.model_version}")
+        print(f"digit {result['digit']:g}, probability {result['probability']:g}, read by digits {reply.model_version}")
 
         try:
             inference.Predict(inference_pb2.PredictRequest(model_name="no-such-model", inputs=inputs), timeout=10)
