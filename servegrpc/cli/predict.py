@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import re
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +12,8 @@ import click
 import numpy as np
 
 from servegrpc.cli.connect import Server, inference_options
+from servegrpc.cli.values import INPUT_HELP, brief, exact, parse_input
 from servegrpc.client import Prediction
-
-_SHOWN_ELEMENTS = 100
-_LINE_LENGTH = 100
-_NAMED = re.compile(r"([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 
 @click.command(
@@ -38,8 +32,7 @@ Examples:
     multiple=True,
     required=True,
     metavar="[NAME=]VALUE",
-    help="An input, 'data' when it has no name; may be repeated. @FILE is a file's bytes (a tensor when it ends in .npy), @- is stdin, "
-    "json:... a JSON value, text:... or anything else is text.",
+    help=INPUT_HELP,
 )
 @click.option("--version", default="", help="Version of the model.  [default: the model's default version]")
 @click.option("--timeout", type=float, default=60, show_default=True, metavar="SECONDS", help="Deadline of the call.")
@@ -76,7 +69,7 @@ def predict(
     """
     if stream and file:
         raise click.UsageError("--stream prints messages as they come; leave out --output")
-    values = dict(map(_parse_input, inputs))
+    values = dict(map(parse_input, inputs))
     with server.connect(timeout=timeout) as client:
         try:
             if stream:
@@ -91,27 +84,7 @@ def predict(
             if file:
                 file.write_bytes(_file_content(prediction.output))
             else:
-                click.echo(_whole(prediction) if as_json else _brief(prediction.output))
-
-
-def _parse_input(argument: str) -> tuple[str, object]:
-    """Return the name and value of one -i."""
-    named = _NAMED.fullmatch(argument)
-    name, text = (named[1], named[2]) if named else ("data", argument)
-    try:
-        return name, _parse_value(text)
-    except (ValueError, EOFError) as error:
-        raise click.BadParameter(f"{text[:40]}: {error}", param_hint="-i") from error
-
-
-def _parse_value(text: str) -> object:
-    if text == "@-":
-        return sys.stdin.buffer.read()
-    if text.startswith("@"):
-        return np.load(text[1:], allow_pickle=False) if text.endswith(".npy") else Path(text[1:]).read_bytes()
-    if text.startswith("json:"):
-        return json.loads(text.removeprefix("json:"))
-    return text.removeprefix("text:")
+                click.echo(_whole(prediction) if as_json else brief(prediction.output))
 
 
 def _timing(prediction: Prediction) -> str:
@@ -120,32 +93,8 @@ def _timing(prediction: Prediction) -> str:
     return f"{prediction.model_name} {prediction.model_version}, request {prediction.request_id}: {took}"
 
 
-def _brief(output: object) -> str:
-    """Return what people see: short JSON on one line, long JSON on many."""
-    if isinstance(output, str):
-        return output
-    line = json.dumps(output, default=_described, ensure_ascii=False)
-    return line if len(line) <= _LINE_LENGTH else json.dumps(output, default=_described, ensure_ascii=False, indent=2)
-
-
 def _whole(prediction: Prediction) -> str:
-    return json.dumps(asdict(prediction), default=_exact, ensure_ascii=False)
-
-
-def _described(obj: object) -> object:
-    if isinstance(obj, bytes):
-        return f"{len(obj)} bytes; --output writes them to a file"
-    if isinstance(obj, np.ndarray) and obj.size > _SHOWN_ELEMENTS:
-        return f"{obj.dtype} array of shape {list(obj.shape)}; --output writes it to a .npy file"
-    return _exact(obj)
-
-
-def _exact(obj: object) -> object:
-    if isinstance(obj, bytes):
-        return base64.b64encode(obj).decode()
-    if isinstance(obj, np.ndarray):
-        return obj.tolist()
-    raise TypeError(f"{type(obj).__name__} is not JSON")
+    return json.dumps(asdict(prediction), default=exact, ensure_ascii=False)
 
 
 def _file_content(output: object) -> bytes:
@@ -157,4 +106,4 @@ def _file_content(output: object) -> bytes:
         buffer = io.BytesIO()
         np.save(buffer, output, allow_pickle=output.dtype == object)
         return buffer.getvalue()
-    return json.dumps(output, default=_exact, ensure_ascii=False).encode()
+    return json.dumps(output, default=exact, ensure_ascii=False).encode()
