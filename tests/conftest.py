@@ -1,0 +1,128 @@
+"""Fixtures of the tests that cross a process: servers, clients, archives."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from servers import SERVEGRPC, Gate, ServerProcess, Servers, numbers
+
+from servegrpc.core.archiver import ArchiveSpec, write_archive
+
+HANDLERS = Path(__file__).parent / "handlers"
+DIGITS = Path(__file__).parents[1] / "examples" / "digits"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Show the logs of the servers that a failed test used."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            servers = value.started if isinstance(value, Servers) else [value]
+            for server in servers:
+                if isinstance(server, ServerProcess):
+                    report.sections.append((f"log of {name}", "".join(server.log.lines()[-200:])))
+    return report
+
+
+@pytest.fixture
+def start_server():
+    """Start servers of the test's own."""
+    servers = Servers()
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A server for all tests that do it no harm; it starts without models."""
+    running = ServerProcess()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """Write an archive of a handler in tests/handlers, or of a handler's code; returns its path."""
+
+    def write(handler="handler", *, name=None, version="1.0", code=None, config=None, archive_format="default"):
+        folder = tmp_path_factory.mktemp("archive")
+        file = HANDLERS / f"{handler}.py"
+        if code is not None:
+            file = folder / f"{handler}.py"
+            file.write_text(code)
+        config_file = folder / "model-config.yaml" if config else None
+        if config_file:
+            config_file.write_text(config)
+        spec = ArchiveSpec(
+            name or handler,
+            str(file),
+            version,
+            config_file=config_file and str(config_file),
+            export_path=str(folder / "store"),
+            archive_format=archive_format,
+        )
+        return write_archive(spec)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def digits_archive(tmp_path_factory):
+    """The example's archive."""
+    return write_archive(
+        ArchiveSpec(
+            "digits",
+            str(DIGITS / "handler.py"),
+            "1.0",
+            serialized_file=str(DIGITS / "digits.pt"),
+            model_file=str(DIGITS / "model.py"),
+            extra_files=str(DIGITS / "index_to_name.json"),
+            config_file=str(DIGITS / "model-config.yaml"),
+            export_path=str(tmp_path_factory.mktemp("digits")),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def register(client, archive):
+    """Register a handler on the shared server, under a name of its own; returns the name. All are gone after the module."""
+    names = []
+
+    def register(handler="handler", *, code=None, config=None, version="1.0", name=None, **settings):
+        name = name or f"{handler}-{next(numbers)}"
+        names.append(name)
+        client.register(str(archive(handler, name=name, version=version, code=code, config=config)), **settings)
+        return name
+
+    yield register
+    there = {model.name for model in client.models()}
+    for name in there.intersection(names):
+        client.unregister(name)
+
+
+@pytest.fixture
+def gate(tmp_path):
+    return Gate(tmp_path)
+
+
+@pytest.fixture
+def gates(tmp_path):
+    """As many gates as a test likes."""
+    return lambda: Gate(tmp_path)
+
+
+@pytest.fixture
+def run_cli():
+    """Run `servegrpc` as a user does; returns the completed process."""
+
+    def run(*arguments, **kwargs):
+        return subprocess.run([SERVEGRPC, *map(str, arguments)], check=False, capture_output=True, text=True, timeout=60, **kwargs)
+
+    return run
