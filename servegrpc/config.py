@@ -27,6 +27,7 @@ class ServerConfig(BaseModel):
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     drain_seconds: float = Field(default=30.0, ge=0)
+    fast_lane: bool = True  # off: grpcio's public handlers serve all methods
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None

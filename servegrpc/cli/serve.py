@@ -32,6 +32,9 @@ Examples:
 @click.option("--gpus", type=click.IntRange(0), help="GPUs to use.  [default: all]")
 @click.option("--max-message-bytes", type=click.IntRange(1), help="Largest request accepted.  [default: 67108864]")
 @click.option("--drain-seconds", type=click.FloatRange(0), help="Time for calls to finish when told to stop.  [default: 30]")
+@click.option(
+    "--fast-lane", type=click.BOOL, metavar="on|off", help="Serve Predict from grpcio's core; off: by its thread pool.  [default: on]"
+)
 @click.option("--certificate-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM certificate chain; turns TLS on.")
 @click.option("--private-key-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM private key of the certificate.")
 @click.option(

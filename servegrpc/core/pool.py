@@ -111,6 +111,11 @@ class WorkerPool:
 
         Raises QueueFull, NoWorkers, Draining or ModelLoadFailed; the request is then not taken.
         """
+        self.put(request)
+        self.pump()
+
+    def put(self, request: Request) -> bool:
+        """Do the first half of `submit`; the caller does the other, `pump`, soon. Returns whether a full batch waits: then at once."""
         if self.state is not State.ACTIVE or not self.target:
             self._refuse()
         try:
@@ -119,9 +124,9 @@ class WorkerPool:
             wait = self.expected_wait()
             full = QueueFull(f"{self.label}: {error.message}.", retry_after_seconds=wait, max_queue_size=self.queue.max_queue_size)
             raise full.about(**self._names()) from None
-        self._pump()
-        if self._hopeless():
-            self._give_up_waiting()  # it failed or closed between the check and the put
+        if self.state is State.FAILED:
+            self._give_up_waiting()  # it failed between the check and the put
+        return len(self.queue) >= self.settings.batch_size
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then answered as usual."""
@@ -145,19 +150,25 @@ class WorkerPool:
         if not self.target:
             raise NoWorkers(f"{self.label} has no workers; scale it to at least 1.").about(**self._names())
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Hand over what the queue decides."""
         assignment = self.queue.assign(monotonic())
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
-            self._pump()
+            self.pump()
         for request in assignment.dropped:
             message = f"{self.label}: the deadline passed while the request waited for a worker; it was not run."
             request.answer(Reply(error=RequestExpired(message, request_id=request.request_id).about(**self._names())))
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
-            self._timer.call_at(assignment.next_at, self._pump)
-        if not self.target and assignment.batches:
-            self.reconcile()  # the last waiting requests may have left; the workers may follow
+            self._timer.call_at(assignment.next_at, self.pump)
+        if not self.target:
+            self._leave(bool(assignment.batches))
+
+    def _leave(self, handed_over: bool) -> None:
+        if handed_over:
+            self.reconcile()  # the last waiting requests may have gone to a worker; the workers may follow
+        if self._hopeless():
+            self._give_up_waiting()  # it closed between the check and the put of a request
 
     def _hand_over(self, record: WorkerRecord, batch: list[Request]) -> bool:
         """Send a batch; returns False when the worker has just gone and the batch is queued again."""
@@ -199,7 +210,7 @@ class WorkerPool:
                 self.queue.add_worker(record)
             self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
             self._settle()
-        self._pump()
+        self.pump()
         self._on_change()
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
@@ -222,7 +233,7 @@ class WorkerPool:
         for _ in range(finished):
             self.queue.release(record)
         if finished:
-            self._pump()  # before answering: the worker waits, the callers have their replies either way
+            self.pump()  # before answering: the worker waits, the callers have their replies either way
         for request, reply in done:
             request.answer(reply)
         if record.state is WorkerState.STOPPING and not record.in_flight and record.worker:
@@ -250,7 +261,7 @@ class WorkerPool:
         for request in running:
             request.answer(Reply(error=self._loss(record, exit_, request)))
         self.reconcile()
-        self._pump()
+        self.pump()
 
     def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> None:
         self._failures += 1

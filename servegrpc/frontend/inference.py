@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import grpc
@@ -10,6 +10,7 @@ import grpc
 from servegrpc.core.registry import ModelRegistry
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend.calls import run_blocking
+from servegrpc.frontend.fast_lane import FastCall, Handler, run_fast
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.scan import Route, route
 
@@ -48,6 +49,14 @@ class InferenceService:
             if not where.model_name:
                 where = replace(first, request_id=where.request_id)
             yield self._run(where, raw, context)
+
+    def fast_methods(self) -> dict[str, Handler]:
+        """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
+        return {f"/{SERVICE}/Predict": self._predict_fast}
+
+    def _predict_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
+        where = _checked(route(raw))
+        return run_fast(self._registry, Dialect.NATIVE, where, raw, call)
 
     def _run(self, where: Route, raw: bytes, context: grpc.ServicerContext) -> bytes:
         return run_blocking(self._registry, Dialect.NATIVE, where, raw, context)

@@ -22,9 +22,11 @@ from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend import health, inference, management
+from servegrpc.frontend.fast_lane import FastLane
 from servegrpc.frontend.gpus import count_gpus
 from servegrpc.frontend.interceptors import ErrorInterceptor
 from servegrpc.frontend.reflection import add_reflection
+from servegrpc.frontend.self_test import fast_lane_works
 
 log = structlog.get_logger()
 
@@ -51,7 +53,11 @@ class Server:
         self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
         self._management = management.ManagementService(self.manager)
         self._inference_server = self._make_server(INFERENCE_THREADS)
-        inference.InferenceService(self.manager.registry).add_to(self._inference_server)
+        inference_service = inference.InferenceService(self.manager.registry)
+        inference_service.add_to(self._inference_server)
+        self._fast_lane: FastLane | None = None
+        if config.fast_lane and fast_lane_works():
+            self._fast_lane = FastLane(self._inference_server, inference_service.fast_methods())
         self._management_server = self._make_server(MANAGEMENT_THREADS)
         self._management.add_to(self._management_server)
         for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
@@ -65,6 +71,8 @@ class Server:
         self.inference_address = self._listen(self._inference_server, self._config.inference_address)
         self.management_address = self._listen(self._management_server, self._config.management_address)
         self._inference_server.start()
+        if self._fast_lane:
+            self._fast_lane.start()
         self._management_server.start()
 
     def load(self, registrations: Sequence[Registration]) -> list[ModelVersion]:
@@ -82,6 +90,8 @@ class Server:
         stopped = [server.stop(grace_seconds) for server in (self._inference_server, self._management_server)]
         for event in stopped:
             event.wait()
+        if self._fast_lane:
+            self._fast_lane.stop()
         finished = self.manager.close(grace_seconds)
         self._health.close()
         shutil.rmtree(self._folder, ignore_errors=True)

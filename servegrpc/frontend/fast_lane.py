@@ -1,0 +1,195 @@
+"""The hot unary methods of a public grpc.server, served from one thread that polls a completion queue of its own.
+
+    poll ─► call arrives ─► its message arrives ─► route, queue ─► (worker) ─► answer, from any thread
+
+It is several times cheaper per call than grpcio's thread pool (docs/performance.md), and shares the port, its TLS and its limits with
+the public server, which serves all other methods. The price is grpcio's private `cygrpc`, used in this file only: `self_test` tries it
+with real calls before anything relies on it, and where it fails the public handlers of the same methods serve, with the same results.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import monotonic
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
+
+from servegrpc.core.batching import Request
+from servegrpc.core.registry import ModelRegistry
+from servegrpc.errors import ServeError, ServerError
+from servegrpc.frontend.calls import DETAILS_KEY, forwarded_headers, new_request_id
+from servegrpc.reply import Reply
+from servegrpc.wire.dialect import Dialect
+from servegrpc.wire.scan import Route
+from servegrpc.wire.status import encode_status
+
+log = structlog.get_logger()
+
+Event: TypeAlias = Any  # of cygrpc
+
+SLOTS = 64  # calls asked for ahead, for each method
+MAX_DRAIN = 256  # events taken before the batches they filled are handed over
+POLL_NOW = 0  # a deadline in the past
+NO_FLAGS = 0
+
+
+class FastLane:
+    """Serves methods of a server that has not been started yet: `start` after the server, `stop` when the server has stopped.
+
+    A handler gets each call with its raw request, and answers the call later, or raises ServeError. What it returns, if anything, is
+    called when all events at hand have been taken: so that what has arrived together can be handed on together.
+    """
+
+    def __init__(self, server: grpc.Server, methods: Mapping[str, Handler]) -> None:
+        self._server: Any = server._state.server  # type: ignore[attr-defined]
+        self._queue = cygrpc.CompletionQueue()
+        self._server.register_completion_queue(self._queue)
+        self._methods = dict(methods)
+        for method in self._methods:
+            self._server.register_method(method)
+        self._stopping = False
+        self._afterwards: set[Callable[[], None]] = set()
+        self._thread = threading.Thread(target=self._run, name="fast-lane", daemon=True)
+
+    def start(self) -> None:
+        """Take calls from now on."""
+        for method in self._methods:
+            for _ in range(SLOTS):
+                self._ask(method)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; call it when the server has stopped, so that no call is left."""
+        self._stopping = True
+        self._queue.shutdown()
+        self._thread.join()
+
+    def _ask(self, method: str) -> None:
+        self._server.request_registered_call(self._queue, self._queue, method, _Arrival(self, method))
+
+    def _run(self) -> None:
+        while True:
+            event = self._queue.poll()
+            for _ in range(MAX_DRAIN):
+                if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+                    return
+                if event.completion_type == cygrpc.CompletionType.queue_timeout:
+                    break
+                try:
+                    event.tag(event)
+                except Exception:
+                    log.exception("fast lane event failed")
+                event = self._queue.poll(POLL_NOW)
+            event = None  # an event may hold a call: let it go before waiting
+            while self._afterwards:
+                self._afterwards.pop()()
+
+    def arrived(self, method: str, event: Event) -> None:
+        """A call has come in: ask for its message, for its end, and for the next call."""
+        if not event.success:
+            return  # the server stops
+        call = FastCall(self, method, event)
+        event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), call.received)
+        event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
+        if not self._stopping:
+            self._ask(method)
+
+    def handle(self, call: FastCall, raw: bytes) -> None:
+        """Let the method's handler take a call."""
+        afterwards = self._methods[call.method](call, raw)
+        if afterwards:
+            self._afterwards.add(afterwards)
+
+
+class _Arrival:
+    """The tag of a call that has been asked for."""
+
+    __slots__ = ("_lane", "_method")
+
+    def __init__(self, lane: FastLane, method: str) -> None:
+        self._lane = lane
+        self._method = method
+
+    def __call__(self, event: Event) -> None:
+        self._lane.arrived(self._method, event)
+
+
+class FastCall:
+    """One call, from its arrival until its status is sent. `on_cancel` is called when its caller leaves; `deadline` is monotonic."""
+
+    __slots__ = ("_call", "_lane", "deadline", "metadata", "method", "on_cancel")
+
+    def __init__(self, lane: FastLane, method: str, event: Event) -> None:
+        self._lane = lane
+        self._call = event.call
+        self.method = method
+        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
+        deadline = event.call_details.deadline  # wall clock
+        self.deadline: float = math.inf if deadline is None or deadline == math.inf else monotonic() + deadline - time.time()
+        self.on_cancel: Callable[[], object] | None = None
+
+    def received(self, event: Event) -> None:
+        """The message is here, or the caller sent none."""
+        raw = event.batch_operations[0].message()
+        if raw is None:
+            return  # too large, cancelled, or closed without a message: the core ends the call
+        try:
+            self._lane.handle(self, raw)
+        except ServeError as error:
+            self.answer(Reply(error=error))
+        except Exception:
+            request_id = new_request_id()
+            log.exception("server error", method=self.method, request_id=request_id)
+            message = f"The server failed; its log has the trace. Request id: {request_id}."
+            self.answer(Reply(error=ServerError(message, request_id=request_id)))
+
+    def closed(self, event: Event) -> None:
+        """The call is over, or its caller has left."""
+        if self.on_cancel and event.batch_operations[0].cancelled():
+            self.on_cancel()
+
+    def answer(self, reply: Reply) -> None:
+        """Send reply and status; from any thread."""
+        operations: tuple[Any, ...]
+        if reply.error is None and reply.code == 0:
+            operations = (
+                cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
+                cygrpc.SendMessageOperation(reply.body, NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation(reply.trailers, cygrpc.StatusCode.ok, b"", NO_FLAGS),
+            )
+        else:
+            code, message, details = reply.code, reply.message, reply.body
+            if reply.error:
+                code, message, details = int(reply.error.code), reply.error.message, encode_status(reply.error)
+            operations = (
+                cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),
+            )
+        self._call.start_server_batch(operations, self._sent)
+
+    def _sent(self, event: Event) -> None:
+        """The status is sent; the tag kept this call alive until now."""
+
+
+Handler = Callable[[FastCall, bytes], Callable[[], None] | None]
+
+
+def run_fast(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes, call: FastCall) -> Callable[[], None] | None:
+    """Send a request through its model's queue; `calls.run_blocking` for the lane.
+
+    Returns the pool's `pump` when it should wait until all that has arrived is queued. Raises ServeError for what the server refuses.
+    """
+    pool = registry.get(route.model_name, route.model_version).pool
+    request = Request(raw, dialect, route.request_id or new_request_id(), call.answer, call.deadline, forwarded_headers(call.metadata))
+    call.on_cancel = partial(pool.cancel, request)
+    if not pool.put(request):
+        return pool.pump
+    pool.pump()
+    return None
