@@ -61,6 +61,7 @@ class Image:
         self.root = root
         self.folder = root
         self.environment = {
+            **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": sysconfig.get_path("purelib"),
             "PIP_NO_BUILD_ISOLATION": "0",  # pip reads this as: no isolation, so the lent setuptools builds
