@@ -50,7 +50,7 @@ class BatchQueue(Generic[WorkerT]):
     """A bounded first-come first-served queue that turns waiting requests into batches for idle workers.
 
     Work-conserving: an idle worker takes what waits at once, up to `batch_size` requests. With `max_batch_delay_seconds` a batch that is
-    not full waits until its oldest request has waited that long since arrival. A worker holds at most two batches: the second is
+    not full waits until its oldest request has waited that long since arrival. A worker holds at most two hand-overs: the second is
     given while it computes the first, and only when full, since a part-filled one loses nothing by waiting for more.
     Worst-case wait of a request with no worker busy: `max_batch_delay_seconds`.
     """
@@ -140,8 +140,12 @@ class BatchQueue(Generic[WorkerT]):
                     self._half_busy.remove(worker)
                 self._idle.append(worker)
 
-    def assign(self, now: float) -> Assignment[WorkerT]:
-        """Decide which batches go to which workers now. The caller hands them over, answers the dropped and calls again at `next_at`."""
+    def assign(self, now: float, *, calls: int = 1, prefetch: bool = True) -> Assignment[WorkerT]:
+        """Decide which requests go to which workers now. The caller hands them over, answers the dropped and calls again at `next_at`.
+
+        A hand-over holds up to `calls` full batches, when as many wait and the others are not left idle: for handlers so quick that the
+        hand-over costs more than the call. Without `prefetch` no worker gets a second batch while it computes.
+        """
         with self._lock:
             batches: list[tuple[WorkerT, list[Request]]] = []
             dropped: list[Request] = []
@@ -149,24 +153,30 @@ class BatchQueue(Generic[WorkerT]):
             while self._waiting:
                 due = self._oldest().arrived + self.max_batch_delay_seconds
                 full = self._waiting >= self.batch_size
-                if not self._idle and not (full and self._half_busy):
+                if not self._idle and not (full and prefetch and self._half_busy):
                     break
                 if not full and due > now:
                     next_at = due
                     break
-                batch = self._take(now, dropped)
+                batch = self._take(now, self._share(calls, prefetch), dropped)
                 if batch:
                     batches.append((self._take_worker(), batch))
             return Assignment(batches, dropped, next_at)
+
+    def _share(self, calls: int, prefetch: bool) -> int:
+        """How many requests the next hand-over takes: full batches only, unless there is less than one."""
+        workers = len(self._idle) + (len(self._half_busy) if prefetch else 0)
+        full_batches = self._waiting // self.batch_size
+        return self.batch_size * max(1, min(calls, -(-full_batches // workers)))
 
     def _oldest(self) -> Request:
         while not self._requests[0].waiting:
             self._requests.popleft()
         return self._requests[0]
 
-    def _take(self, now: float, dropped: list[Request]) -> list[Request]:
+    def _take(self, now: float, limit: int, dropped: list[Request]) -> list[Request]:
         batch: list[Request] = []
-        while self._waiting and len(batch) < self.batch_size:
+        while self._waiting and len(batch) < limit:
             request = self._requests.popleft()
             if not request.waiting:
                 continue

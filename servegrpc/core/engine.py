@@ -44,6 +44,7 @@ class WorkerExit:
     cause: str
     load_error: str = ""
     output: Sequence[str] = ()  # its last lines
+    untouched: int = 0  # how many of the requests it had, the last ones sent, never reached its handler
 
 
 class Worker(Protocol):
@@ -54,7 +55,10 @@ class Worker(Protocol):
         """The process id; 0 while it is not started."""
 
     def send(self, batch: Sequence[Request]) -> None:
-        """Hand over a batch; at most two are in flight. Sending to a worker that has ended does nothing: its exit is reported."""
+        """Hand over requests, `batch_size` for each call of the handler; at most two hand-overs are in flight.
+
+        Sending to a worker that has ended does nothing: its exit is reported.
+        """
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""

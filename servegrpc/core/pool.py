@@ -23,6 +23,7 @@ import structlog
 from servegrpc.core.batching import BatchQueue, Request
 from servegrpc.core.engine import Engine, HandlerSpec, Worker, WorkerExit, WorkerSpec
 from servegrpc.core.model import TRANSITIONS, ModelSettings, State
+from servegrpc.core.pace import Pace
 from servegrpc.core.placement import Device, DeviceSlots
 from servegrpc.core.timer import Timer
 from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
@@ -100,7 +101,7 @@ class WorkerPool:
         self._ever_ready = False
         self._failures = 0
         self._restart_at = 0.0
-        self._batch_seconds = 0.0  # how long a batch takes, smoothed
+        self._pace = Pace()
         self._wake_at = 0.0
         self._log = log.bind(model=spec.model_name, version=spec.model_version)
 
@@ -135,8 +136,7 @@ class WorkerPool:
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
         ready = sum(record.state is WorkerState.READY for record in list(self._records.values()))
-        batches = len(self.queue) / self.settings.batch_size
-        return max(0.01, batches * self._batch_seconds / max(1, ready))
+        return self._pace.expected_wait(len(self.queue) / self.settings.batch_size, ready)
 
     def _names(self) -> dict[str, object]:
         return {"model_name": self.spec.model_name, "model_version": self.spec.model_version}
@@ -152,7 +152,7 @@ class WorkerPool:
 
     def pump(self) -> None:
         """Hand over what the queue decides."""
-        assignment = self.queue.assign(monotonic())
+        assignment = self.queue.assign(monotonic(), calls=self._pace.calls, prefetch=self._pace.prefetch)
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
             self.pump()
         for request in assignment.dropped:
@@ -226,7 +226,7 @@ class WorkerPool:
                 if hand_over.answered == len(hand_over.batch):
                     record.in_flight.popleft()
                     finished += 1
-                    self._batch_seconds += 0.1 * (monotonic() - hand_over.sent - self._batch_seconds)
+                    self._pace.learn(monotonic() - hand_over.sent, -(-len(hand_over.batch) // self.settings.batch_size))
                     if record.in_flight:
                         record.in_flight[0].sent = monotonic()  # it starts only now
         self._failures = 0
@@ -244,11 +244,11 @@ class WorkerPool:
         record = self._records[worker_id]
         with record.sending:
             record.gone = True
-            lost = list(record.in_flight)
+            lost = [request for hand_over in record.in_flight for request in hand_over.batch[hand_over.answered :]]
             record.in_flight.clear()
-        running = lost[0].batch[lost[0].answered :] if lost else []
-        for hand_over in reversed(lost[1:]):
-            self.queue.put_back(hand_over.batch)
+        started = len(lost) - exit_.untouched
+        running = lost[:started]
+        self.queue.put_back(lost[started:])
         with self._changed:
             del self._records[worker_id]
             self.queue.remove_worker(record)

@@ -4,6 +4,9 @@
            ◄── LOADED, LOAD_FAILED, REPLIES ──
 
 A channel has two lanes, each with a slab for requests and one for replies, so that one batch is copied while another is computed.
+A third memfd, the board, says for each lane how many of its requests have reached the handler, so that after a crash the server knows
+which may be run elsewhere.
+
 A lane's slabs belong to the server until it sends a batch on it, to the worker until it has sent the last reply, and then to the
 server again, which copies the replies out before it uses the lane anew. Both processes use this module; it imports nothing of ours but
 `reply` and `slab`.
@@ -33,6 +36,7 @@ MAX_HEADS_BYTES = 256 * 1024  # heads (ids, lengths, headers) longer than this l
 
 HEADER = Struct("<BBHIQQ")  # kind, lane, payloads inline, items, start in the slab, bytes of heads that lie in the slab
 ITEM = Struct("<BBHHIQ")  # dialect, unused, bytes of id, bytes of headers, microseconds queued, bytes of payload
+BOARD = Struct("<I")  # requests started, for each lane
 ANSWER = Struct("<BxHHxxQ")  # code, bytes of message, bytes of trailers, bytes of body
 
 
@@ -102,7 +106,9 @@ class Channel:
     def __init__(self, connection: socket.socket, slabs: Sequence[Slab]) -> None:
         self._socket = connection
         self._requests = slabs[:LANES]
-        self._replies = slabs[LANES:]
+        self._replies = slabs[LANES : 2 * LANES]
+        self._board_slab = slabs[-1]
+        self._board = slabs[-1].read(BOARD.size * LANES)
         self._reply_ends = [0] * LANES
         self._buffer = bytearray(MAX_MESSAGE_BYTES)
 
@@ -115,7 +121,8 @@ class Channel:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
-        slabs = [Slab.create() for _ in range(2 * LANES)]
+        slabs = [*(Slab.create() for _ in range(2 * LANES)), Slab.create(smallest_bytes=1)]
+        slabs[-1].write(0, [bytes(BOARD.size * LANES)])
         return Channel(ours, slabs), [theirs.detach(), *(slab.fd for slab in slabs)]
 
     @staticmethod
@@ -126,7 +133,8 @@ class Channel:
     def close(self) -> None:
         """Give up this end."""
         self._socket.close()
-        for slab in (*self._requests, *self._replies):
+        self._board = memoryview(b"")
+        for slab in (*self._requests, *self._replies, self._board_slab):
             slab.close()
 
     def hang_up(self) -> None:
@@ -146,6 +154,7 @@ class Channel:
             queued = min(int((now - request.arrived) * 1e6), 0xFFFFFFFF)
             heads.append(ITEM.pack(request.dialect, 0, len(identity), len(headers), queued, len(request.payload)))
             texts += [identity, headers]
+        BOARD.pack_into(self._board, lane * BOARD.size, 0)
         self._send_items(Kind.BATCH, lane, heads + texts, [request.payload for request in requests], self._requests[lane], 0)
 
     def send_replies(self, lane: int, replies: Sequence[Reply], *, first: bool) -> None:
@@ -159,6 +168,15 @@ class Channel:
         start = 0 if first else self._reply_ends[lane]
         bodies = [reply.body for reply in replies]
         self._reply_ends[lane] = self._send_items(Kind.REPLIES, lane, heads + texts, bodies, self._replies[lane], start)
+
+    def mark_started(self, lane: int, count: int) -> None:
+        """Note, in the worker, that the first `count` requests of the lane's batch have reached the handler."""
+        BOARD.pack_into(self._board, lane * BOARD.size, count)
+
+    def started(self, lane: int) -> int:
+        """Return how many requests of the lane's batch have reached the handler; known even when the worker is dead."""
+        (count,) = BOARD.unpack_from(self._board, lane * BOARD.size)
+        return int(count)
 
     def receive(self) -> Batch | Replies | Control | None:
         """Wait for the next message; None when the other end is gone. Raises ChannelError for what is no message of ours."""

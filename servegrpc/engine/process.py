@@ -75,6 +75,7 @@ class ProcessWorker:
         self._on_gone = on_gone
         self._channel, self._inherited = Channel.pair()
         self._free_lanes = deque(range(LANES))
+        self._sizes = [0] * LANES
         self._unanswered = [0] * LANES
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
@@ -104,7 +105,7 @@ class ProcessWorker:
     def send(self, batch: Sequence[Request]) -> None:
         """Hand over a batch; a worker that has ended takes nothing, and its exit is reported."""
         lane = self._free_lanes.popleft()
-        self._unanswered[lane] = len(batch)
+        self._sizes[lane] = self._unanswered[lane] = len(batch)
         with suppress(OSError):
             self._channel.send_batch(lane, batch, monotonic())
 
@@ -159,9 +160,13 @@ class ProcessWorker:
         if not self._ended.wait(KILL_AFTER_TERM_SECONDS):
             self.kill("closed its channel without ending")
             self._ended.wait()
+        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), self._untouched())
         self._channel.close()
         self._on_gone(self)
-        self._events.exited(self._spec.worker_id, WorkerExit(self._describe_end(), self._load_error, list(self._output_lines)))
+        self._events.exited(self._spec.worker_id, exit_)
+
+    def _untouched(self) -> int:
+        return sum(self._sizes[lane] - self._channel.started(lane) for lane in range(LANES) if self._unanswered[lane])
 
     def _take_replies(self, message: Replies) -> None:
         self._unanswered[message.lane] -= len(message.replies)

@@ -31,22 +31,23 @@ def offsets(start: int, lengths: Iterable[int]) -> tuple[list[int], int]:
 class Slab:
     """One end of the area. The writer grows it; the reader follows. It can never shrink, so a view on it is always safe to read."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, smallest_bytes: int = SMALLEST_BYTES) -> None:
         self.fd = fd
+        self._smallest = smallest_bytes
         self._view = memoryview(b"")
 
     @classmethod
-    def create(cls) -> Slab:
-        """Make a new, empty area; it takes no memory until it is written to."""
+    def create(cls, smallest_bytes: int = SMALLEST_BYTES) -> Slab:
+        """Make a new, empty area; it takes no memory until it is written to, and then at least `smallest_bytes`."""
         fd = os.memfd_create("servegrpc-slab", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-        return cls(fd)
+        return cls(fd, smallest_bytes)
 
     def write(self, start: int, items: Sequence[bytes | memoryview]) -> int:
         """Copy items in, beginning at `start`; returns where the next would begin. Grows, at least twofold, when they do not fit."""
         places, end = offsets(start, map(len, items))
         if end > len(self._view):
-            size = max(SMALLEST_BYTES, 2 * len(self._view), -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
+            size = max(self._smallest, 2 * len(self._view), -(-end // mmap.PAGESIZE) * mmap.PAGESIZE)
             os.ftruncate(self.fd, size)
             self._map(size)
         view = self._view

@@ -14,15 +14,19 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from time import monotonic_ns
 from typing import TypedDict, cast
 
 import numpy as np
 import torch
 
 from servegrpc.engine.channel import Batch, Channel, ChannelError, Control, Kind
+from servegrpc.reply import Reply
 from servegrpc.worker.context import Context
 from servegrpc.worker.loader import describe, load_handler
 from servegrpc.worker.runner import Runner
+
+HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
 
 CLEAN, LOAD_FAILED, PROTOCOL_ERROR, SERVER_GONE = 0, 3, 4, 5
 
@@ -73,15 +77,33 @@ def _serve(channel: Channel) -> int:
     load = channel.receive()
     if not isinstance(load, Control) or load.kind is not Kind.LOAD:
         return SERVER_GONE
-    runner = _load(channel, cast("LoadSpec", load.body))
+    spec = cast("LoadSpec", load.body)
+    runner = _load(channel, spec)
     if runner is None:
         return LOAD_FAILED
     while message := channel.receive():
         if isinstance(message, Batch):
-            channel.send_replies(message.lane, runner.run(message.items), first=True)
+            _run(channel, runner, message, spec["batch_size"])
         elif isinstance(message, Control) and message.kind is Kind.STOP:
             return CLEAN
     return SERVER_GONE
+
+
+def _run(channel: Channel, runner: Runner, batch: Batch, batch_size: int) -> None:
+    """Run the handler on what was handed over, `batch_size` requests at a time, and answer as it goes.
+
+    The replies of quick calls are sent together: each message wakes the server, which costs more than such a call.
+    """
+    replies: list[Reply] = []
+    first, sent = True, monotonic_ns()
+    for start in range(0, len(batch.items), batch_size):
+        items = batch.items[start : start + batch_size]
+        channel.mark_started(batch.lane, start + len(items))
+        replies += runner.run(items)
+        now = monotonic_ns()
+        if now - sent > HOLD_NANOSECONDS or start + batch_size >= len(batch.items):
+            channel.send_replies(batch.lane, replies, first=first)
+            replies, first, sent = [], False, now
 
 
 def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
