@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import tomllib
 from pathlib import Path
@@ -23,7 +22,7 @@ class ServerConfig(BaseModel):
     model_store: Path | None = None
     models: tuple[str, ...] = ()  # [name=]archive
     workers: int | None = Field(default=None, ge=0)  # per model; None: one, or one per GPU
-    cpus: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1)
+    cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     drain_seconds: float = Field(default=30.0, ge=0)

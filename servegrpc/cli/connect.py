@@ -21,15 +21,13 @@ class Server:
     """The server that a command's options name."""
 
     address: str
-    tls: bool
-    root_certificates: str | None
+    tls: bool | Tls
 
     @contextmanager
     def connect(self, *, timeout: float | None = 60, attempts: int = 4) -> Iterator[Client]:
         """Yield a client of it; a CallError inside becomes the command's error line."""
-        tls = Tls(root_certificates=self.root_certificates) if self.root_certificates else self.tls
         try:
-            with Client(self.address, management_address=self.address, tls=tls, timeout=timeout, attempts=attempts) as client:
+            with Client(self.address, management_address=self.address, tls=self.tls, timeout=timeout, attempts=attempts) as client:
                 yield client
         except CallError as error:
             raise click.ClickException(self._explain(error)) from error
@@ -37,7 +35,7 @@ class Server:
     def _explain(self, error: CallError) -> str:
         if error.reason:
             return str(error)
-        if error.code is grpc.StatusCode.UNAVAILABLE and (self.tls or self.root_certificates):
+        if error.code is grpc.StatusCode.UNAVAILABLE and self.tls:
             return f"no server with a trusted certificate answers at {self.address}; give its --root-certificates, or no --tls"
         if error.code is grpc.StatusCode.UNAVAILABLE:
             return f"no server answers at {self.address}; start one with: servegrpc serve, or name another with an option (see --help)"
@@ -70,11 +68,17 @@ def _server_options(command: Callable[..., None], option: str, default: str, env
     tls = click.option("--tls", is_flag=True, help="Connect with TLS, trusting the system's certificates.")
     roots = click.option("--root-certificates", metavar="FILE", help="Connect with TLS, trusting those of this PEM file.")
 
-    @functools.wraps(command)
-    def run(*, address: str, tls: bool, root_certificates: str | None, **options: object) -> None:
-        command(server=Server(address, tls, root_certificates), **options)
+    certificate = click.option("--client-certificate", metavar="FILE", help="PEM certificate to show to a server that asks for one.")
+    key = click.option("--client-key", metavar="FILE", help="PEM private key of the client certificate.")
 
-    return address(tls(roots(run)))
+    @functools.wraps(command)
+    def run(
+        *, address: str, tls: bool, root_certificates: str | None, client_certificate: str | None, client_key: str | None, **options: object
+    ) -> None:
+        given = Tls(root_certificates, client_key, client_certificate)
+        command(server=Server(address, tls if given == Tls() else given), **options)
+
+    return address(tls(roots(certificate(key(run)))))
 
 
 def _plain(obj: object) -> object:

@@ -29,6 +29,7 @@ Examples:
 @click.option("--inference-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7070]")
 @click.option("--management-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7071]")
 @click.option("--workers", type=click.IntRange(0), help="Workers per model.  [default: the archive's, else one, or one per GPU]")
+@click.option("--cpus", type=click.IntRange(1), help="CPU cores that a model's workers share.  [default: all this process may use]")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs to use.  [default: all]")
 @click.option("--max-message-bytes", type=click.IntRange(1), help="Largest request accepted.  [default: 67108864]")
 @click.option("--drain-seconds", type=click.FloatRange(0), help="Time for calls to finish when told to stop.  [default: 30]")

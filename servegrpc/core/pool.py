@@ -298,9 +298,9 @@ class WorkerPool:
     def drain(self) -> None:
         """Take no new requests, finish those accepted, then stop all workers and become UNLOADED; returns at once."""
         with self._changed:
+            self.target = 0
             if self.state not in (State.DRAINING, State.UNLOADED):
                 self._move_to(State.DRAINING)
-            self.target = 0
         self.reconcile()
 
     def kill(self) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic
 
 import grpc
 import structlog
@@ -22,8 +23,8 @@ from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend import health, inference, management
+from servegrpc.frontend.devices import count_cpus, count_gpus
 from servegrpc.frontend.fast_lane import FastLane
-from servegrpc.frontend.gpus import count_gpus
 from servegrpc.frontend.interceptors import ErrorInterceptor
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
@@ -45,7 +46,7 @@ class Server:
         self.manager = ModelManager(
             engine=ProcessEngine(timer),
             timer=timer,
-            slots=DeviceSlots(count_gpus() if config.gpus is None else config.gpus, config.cpus),
+            slots=DeviceSlots(count_gpus() if config.gpus is None else config.gpus, config.cpus or count_cpus()),
             model_store=config.model_store,
             unpack_root=self._folder,
             default_workers=config.workers,
@@ -85,6 +86,7 @@ class Server:
 
     def drain(self, grace_seconds: float) -> bool:
         """Take no new calls, finish those accepted within the grace, end everything. Returns whether all were finished."""
+        deadline = monotonic() + grace_seconds
         self._health.enter_graceful_shutdown()
         self._management.close()
         stopped = [server.stop(grace_seconds) for server in (self._inference_server, self._management_server)]
@@ -92,7 +94,7 @@ class Server:
             event.wait()
         if self._fast_lane:
             self._fast_lane.stop()
-        finished = self.manager.close(grace_seconds)
+        finished = self.manager.close(max(0.0, deadline - monotonic()))
         self._health.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         return finished
