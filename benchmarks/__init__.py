@@ -1,0 +1,1 @@
+"""The side-by-side benchmark: servegrpc and its peers, interleaved on one machine; see README.md."""

@@ -1,0 +1,44 @@
+"""`python -m benchmarks run [--quick]`: measure, then write tables, JSON and plots under `benchmarks/results/`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+
+from rich.console import Console
+
+from benchmarks import bench, machine, plots, report
+from benchmarks.models import HERE
+from benchmarks.plan import FULL, QUICK
+
+
+def main() -> int:
+    """Run the command line; exit code 0 done, 1 not possible, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("verb", choices=["run"])
+    parser.add_argument("--quick", action="store_true", help="the core of it, in under three minutes")
+    plan = QUICK if parser.parse_args().quick else FULL
+    if shutil.which("h2load") is None:
+        print("h2load is missing; install it with: apt-get install nghttp2-client", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console, started = Console(stderr=True), time.monotonic()
+    about, versions = machine.describe(), machine.versions()
+    try:
+        results = bench.run(plan, lambda text: console.print(f"[dim]{time.monotonic() - started:6.0f} s[/dim]  {text}", highlight=False))
+    except KeyboardInterrupt:
+        console.print("Interrupted; all servers are ended and nothing is written.")
+        return 130
+    folder = HERE / "results" / plan.name
+    folder.mkdir(parents=True, exist_ok=True)
+    report.write(plan, results, about, versions, folder)
+    plots.draw(results, folder)
+    console.print(f"{time.monotonic() - started:.0f} s; written to benchmarks/results/{plan.name}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What is measured: cells of model, batch size, delay and concurrency, grouped so that a server is set up once for its concurrencies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.models import MODELS
+from benchmarks.peers import Deployment
+
+ECHOES = ("aio echo", "queue echo")
+QUICK_PEERS = ("servegrpc", "TorchServe", "mosec", "queue echo")
+EXPLICIT_DELAY_MS = 5
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the measurement."""
+
+    model: str
+    batch_size: int
+    concurrency: int
+    delay_ms: int | None = None
+
+    def __str__(self) -> str:
+        delay = "" if self.delay_ms is None else f", delay {self.delay_ms} ms"
+        concurrency = f" c{self.concurrency}" if self.concurrency else ""
+        return f"{self.model} bs{self.batch_size}{concurrency}{delay}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A deployment and the concurrencies it is measured at; without peers named, all take part."""
+
+    model: str
+    batch_size: int
+    concurrencies: tuple[int, ...]
+    delay_ms: int | None = None
+    only: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.model} bs{self.batch_size}" + ("" if self.delay_ms is None else f", delay {self.delay_ms} ms")
+
+    @property
+    def deployment(self) -> Deployment:
+        """What the servers are given."""
+        return Deployment(MODELS[self.model], self.batch_size, self.delay_ms)
+
+    def cells(self) -> Iterator[Cell]:
+        """Yield the scenario's cells."""
+        return (Cell(self.model, self.batch_size, concurrency, self.delay_ms) for concurrency in self.concurrencies)
+
+    def includes(self, peer: str) -> bool:
+        """Whether a peer takes part; the echoes do only where no model's work is in the figures."""
+        return peer in self.only if self.only else peer not in ECHOES or (self.model in ("noop", "length") and self.delay_ms is None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run."""
+
+    name: str
+    scenarios: tuple[Scenario, ...]
+    peers: tuple[str, ...]  # empty: all
+    seconds: float
+    repeats: int
+    lifecycle_repeats: int
+    registered_models: int  # for the cost of many models; 0 leaves it out
+    offline: bool
+
+
+QUICK = Plan(
+    "quick",
+    (
+        Scenario("noop", 1, (32,)),
+        Scenario("noop", 8, (32,)),
+        Scenario("noop", 32, (8, 64)),
+        Scenario("mlp", 8, (1, 32)),
+        Scenario("mlp", 32, (64,)),
+        Scenario("length", 8, (32,)),
+        Scenario("noop", 8, (4,), delay_ms=EXPLICIT_DELAY_MS),
+    ),
+    QUICK_PEERS,
+    seconds=1.2,
+    repeats=2,
+    lifecycle_repeats=0,
+    registered_models=0,
+    offline=False,
+)
+
+FULL = Plan(
+    "full",
+    (
+        Scenario("noop", 1, (1, 8, 32, 64, 256)),
+        Scenario("noop", 8, (1, 8, 32, 64, 256)),
+        Scenario("noop", 32, (1, 8, 32, 64, 256)),
+        Scenario("noop", 8, (32, 512), only=("servegrpc",)),
+        Scenario("mlp", 1, (8, 64)),
+        Scenario("mlp", 8, (1, 8, 32, 64, 256)),
+        Scenario("mlp", 32, (1, 8, 32, 64, 256)),
+        Scenario("length", 1, (8, 32)),
+        Scenario("length", 8, (1, 8, 32, 64)),
+        Scenario("tensor", 1, (8,)),
+        Scenario("tensor", 8, (8, 32)),
+        Scenario("resnet", 1, (8,)),
+        Scenario("resnet", 8, (8, 32)),
+        Scenario("resnet", 32, (64,)),
+        Scenario("noop", 8, (1, 4, 32), delay_ms=EXPLICIT_DELAY_MS),
+        Scenario("noop", 32, (8, 64), delay_ms=EXPLICIT_DELAY_MS),
+    ),
+    (),
+    seconds=2,
+    repeats=3,
+    lifecycle_repeats=3,
+    registered_models=200,
+    offline=True,
+)
