@@ -19,6 +19,7 @@ class ServerConfig(BaseModel):
 
     inference_address: str = "127.0.0.1:7070"
     management_address: str = "127.0.0.1:7071"
+    metrics_address: str = "127.0.0.1:8082"  # empty: no metrics
     model_store: Path | None = None
     models: tuple[str, ...] = ()  # [name=]archive
     workers: int | None = Field(default=None, ge=0)  # per model; None: one, or one per GPU
@@ -30,6 +31,7 @@ class ServerConfig(BaseModel):
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
+    access_log: str = ""  # a file, or - for standard error; empty: none
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 

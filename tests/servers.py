@@ -15,7 +15,7 @@ import pytest
 from servegrpc.client import Client
 
 SERVEGRPC = Path(sys.executable).parent / "servegrpc"
-FREE_PORTS = ("--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0")
+FREE_PORTS = ("--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
 
 numbers = itertools.count(1)
 

@@ -28,7 +28,9 @@ def main() -> None:
         print("==> Packaging examples/digits", flush=True)
         flags = [word for flag, name in PARTS.items() for word in (f"--{flag}", str(HERE / name))]
         extra = ["--extra-files", str(HERE / "index_to_name.json"), "--export-path", folder]
-        archived = subprocess.run([*COMMAND, "archive", "--model-name", "digits", "--version", "1.0", *flags, *extra], stdout=subprocess.DEVNULL)
+        archived = subprocess.run(
+            [*COMMAND, "archive", "--model-name", "digits", "--version", "1.0", *flags, *extra], check=False, stdout=subprocess.DEVNULL
+        )
         if archived.returncode:
             sys.exit(archived.returncode)
         print("==> Starting the server: importing torch and loading the model takes a few seconds", flush=True)
@@ -76,10 +78,10 @@ In a second terminal:
 
 def addresses(keep_serving: bool) -> list[str]:
     """Return the flags for the usual ports when they are free and wanted, else for free ones."""
-    usual = (7070, 7071)
+    usual = (7070, 7071, 8082)
     if keep_serving and all(is_free(port) for port in usual):
         return []
-    return ["--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0"]
+    return [word for port in ("inference", "management", "metrics") for word in (f"--{port}-address", "127.0.0.1:0")]
 
 
 def is_free(port: int) -> bool:

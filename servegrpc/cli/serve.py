@@ -28,6 +28,7 @@ Examples:
 @click.option("--model-store", type=click.Path(file_okay=False, path_type=Path), help="Folder where archives are looked up by name.")
 @click.option("--inference-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7070]")
 @click.option("--management-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7071]")
+@click.option("--metrics-address", metavar="HOST:PORT", help="For Prometheus; '' serves none.  [default: 127.0.0.1:8082]")
 @click.option("--workers", type=click.IntRange(0), help="Workers per model.  [default: the archive's, else one, or one per GPU]")
 @click.option("--cpus", type=click.IntRange(1), help="CPU cores that a model's workers share.  [default: all this process may use]")
 @click.option("--gpus", type=click.IntRange(0), help="GPUs to use.  [default: all]")
@@ -41,6 +42,7 @@ Examples:
 @click.option(
     "--client-ca-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM authorities; clients must then show a certificate."
 )
+@click.option("--access-log", metavar="FILE", help="Append a line per call to FILE; - is standard error.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.  [default: info]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [default: text]")
 def serve(models: tuple[str, ...], config_file: Path | None, **options: object) -> None:
@@ -58,7 +60,8 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
         server.start()
         versions = server.load([_registration(model) for model in config.models])
         names = ",".join(f"{version.name}:{version.version}" for version in versions)
-        click.echo(f"ready inference={server.inference_address} management={server.management_address} models={names}")
+        ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
+        click.echo(f"ready {ports} models={names}")
         stop.wait()
         click.echo("draining; Ctrl-C again ends at once", err=True)
     finally:

@@ -18,9 +18,10 @@ from servegrpc.core.archive import ModelArchive, open_archive
 from servegrpc.core.engine import Engine, HandlerSpec
 from servegrpc.core.model import ModelChange, ModelSettings, State
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.pool import WorkerPool, WorkerState
+from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.timer import Timer
+from servegrpc.core.worker import WorkerState
 from servegrpc.errors import DefaultVersion, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError, VersionExists
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*

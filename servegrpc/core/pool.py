@@ -10,22 +10,20 @@ All state changes under one lock; requests are answered and batches sent outside
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import count
 from time import monotonic
 
 import structlog
 
 from servegrpc.core.batching import BatchQueue, Request
-from servegrpc.core.engine import Engine, HandlerSpec, Worker, WorkerExit, WorkerSpec
+from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit, WorkerSpec
 from servegrpc.core.model import TRANSITIONS, ModelSettings, State
 from servegrpc.core.pace import Pace
-from servegrpc.core.placement import Device, DeviceSlots
+from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
+from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
 from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
 from servegrpc.reply import Reply
 
@@ -36,40 +34,6 @@ MAX_BACKOFF_SECONDS = 30.0
 STOP_GRACE_SECONDS = 10.0
 
 worker_ids = count(1)  # unique within the server, as in its API and logs
-
-
-class WorkerState(IntEnum):
-    """Numbers are those of `servegrpc.v1.WorkerState`."""
-
-    STARTING = 1
-    READY = 2
-    STOPPING = 3
-
-
-@dataclass(slots=True)
-class HandOver:
-    """A batch that a worker has."""
-
-    batch: list[Request]
-    sent: float
-    answered: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class WorkerRecord:
-    """What the pool knows of a worker. `in_flight` and `gone` change under `sending`, so that order and loss are certain."""
-
-    id: int
-    device: Device
-    start_time: float = field(default_factory=time.time)
-    started: float = field(default_factory=monotonic)
-    state: WorkerState = WorkerState.STARTING
-    worker: Worker | None = None
-    in_flight: deque[HandOver] = field(default_factory=deque)
-    sending: threading.Lock = field(default_factory=threading.Lock)
-    gone: bool = False
-    timed_out: bool = False
-    watched: bool = False
 
 
 class WorkerPool:
@@ -101,6 +65,7 @@ class WorkerPool:
         self._ever_ready = False
         self._failures = 0
         self._restart_at = 0.0
+        self.stats = PoolStats()
         self._pace = Pace()
         self._wake_at = 0.0
         self._log = log.bind(model=spec.model_name, version=spec.model_version)
@@ -157,7 +122,8 @@ class WorkerPool:
             self.pump()
         for request in assignment.dropped:
             message = f"{self.label}: the deadline passed while the request waited for a worker; it was not run."
-            request.answer(Reply(error=RequestExpired(message, request_id=request.request_id).about(**self._names())))
+            error = RequestExpired(message, request_id=request.request_id).about(**self._names())
+            self._answer(request, Reply(error=error))
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
@@ -170,33 +136,30 @@ class WorkerPool:
         if self._hopeless():
             self._give_up_waiting()  # it closed between the check and the put of a request
 
-    def _hand_over(self, record: WorkerRecord, batch: list[Request]) -> bool:
-        """Send a batch; returns False when the worker has just gone and the batch is queued again."""
-        with record.sending:
-            if record.gone or not record.worker:
-                self.queue.remove_worker(record)
-                self.queue.put_back(batch)
-                return False
-            record.in_flight.append(HandOver(batch, monotonic()))
-            record.worker.send(batch)
-            watch, record.watched = not record.watched, True
-        if watch:
-            self._timer.call_at(monotonic() + self.settings.response_timeout_seconds, lambda: self._check_response(record))
+    def _hand_over(self, record: WorkerRecord, requests: list[Request]) -> bool:
+        """Send requests; returns False when the worker has just gone and they are queued again."""
+        now = monotonic()
+        if not record.send(requests, now):
+            self.queue.remove_worker(record)
+            self.queue.put_back(requests)
+            return False
+        for request in requests:
+            self.stats.queue_seconds.observe(now - request.arrived)
+        if not record.watched:
+            record.watched = True
+            self._timer.call_at(now + self.settings.response_timeout_seconds, lambda: self._check_response(record))
         return True
 
     def _check_response(self, record: WorkerRecord) -> None:
-        """Kill a worker whose batch takes too long; runs at the earliest time that can be, and once per time-out at most."""
-        with record.sending:
-            oldest = record.in_flight[0].sent if record.in_flight else None
-            if oldest is None or record.gone:
-                record.watched = False
-                return
-            due = oldest + self.settings.response_timeout_seconds
-            record.timed_out = due <= monotonic()
-        if record.timed_out and record.worker:
-            record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
-        else:
+        """Kill a worker whose requests take too long; runs at the earliest time that can be, and once per time-out at most."""
+        due = record.overdue_at(self.settings.response_timeout_seconds)
+        if due is None:
+            return
+        if due > monotonic():
             self._timer.call_at(due, lambda: self._check_response(record))
+        elif record.worker:
+            record.timed_out = True
+            record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
 
     # --- worker events
 
@@ -216,39 +179,36 @@ class WorkerPool:
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
         """A worker has answered its next requests."""
         record = self._records[worker_id]
-        finished = 0
-        done: list[tuple[Request, Reply]] = []
-        with record.sending:
-            for reply in replies:
-                hand_over = record.in_flight[0]
-                done.append((hand_over.batch[hand_over.answered], reply))
-                hand_over.answered += 1
-                if hand_over.answered == len(hand_over.batch):
-                    record.in_flight.popleft()
-                    finished += 1
-                    self._pace.learn(monotonic() - hand_over.sent, -(-len(hand_over.batch) // self.settings.batch_size))
-                    if record.in_flight:
-                        record.in_flight[0].sent = monotonic()  # it starts only now
+        now = monotonic()
+        pairs, finished = record.take(replies, now)
         self._failures = 0
-        for _ in range(finished):
+        for hand_over in finished:
+            self._note_batches(hand_over, now)
             self.queue.release(record)
         if finished:
             self.pump()  # before answering: the worker waits, the callers have their replies either way
-        for request, reply in done:
-            request.answer(reply)
+        for request, reply in pairs:
+            self._answer(request, reply)
         if record.state is WorkerState.STOPPING and not record.in_flight and record.worker:
             record.worker.stop(STOP_GRACE_SECONDS)
+
+    def _note_batches(self, hand_over: HandOver, now: float) -> None:
+        full, rest = divmod(len(hand_over.requests), self.settings.batch_size)
+        self.stats.batch_size.observe(self.settings.batch_size, full)
+        if rest:
+            self.stats.batch_size.observe(rest)
+        self._pace.learn(now - hand_over.sent, full + bool(rest))
+
+    def _answer(self, request: Request, reply: Reply) -> None:
+        self.stats.replies[int(reply.error.code) if reply.error else reply.code] += 1
+        self.stats.request_seconds.observe(monotonic() - request.arrived)
+        request.answer(reply)
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
         """A worker is gone: answer what it ran, put back what it had not started, and replace it when it is missed."""
         record = self._records[worker_id]
-        with record.sending:
-            record.gone = True
-            lost = [request for hand_over in record.in_flight for request in hand_over.batch[hand_over.answered :]]
-            record.in_flight.clear()
-        started = len(lost) - exit_.untouched
-        running = lost[:started]
-        self.queue.put_back(lost[started:])
+        running, untouched = record.end(exit_.untouched)
+        self.queue.put_back(untouched)
         with self._changed:
             del self._records[worker_id]
             self.queue.remove_worker(record)
@@ -259,12 +219,13 @@ class WorkerPool:
                 self._note_loss(record, exit_, running)
             self._settle()
         for request in running:
-            request.answer(Reply(error=self._loss(record, exit_, request)))
+            self._answer(request, Reply(error=self._loss(record, exit_, request)))
         self.reconcile()
         self.pump()
 
     def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> None:
         self._failures += 1
+        self.stats.losses += 1
         cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
         if running:
             self._log.error("worker lost", worker=record.id, cause=cause, requests=[r.request_id for r in running], output=exit_.output)
@@ -400,4 +361,4 @@ class WorkerPool:
                 self._refuse()
                 raise Draining(f"{self.label} has stopped.").about(**self._names())
             except ServeError as error:
-                request.answer(Reply(error=error))
+                self._answer(request, Reply(error=error))

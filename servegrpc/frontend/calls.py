@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from queue import SimpleQueue
 from time import monotonic
 from typing import NoReturn
@@ -23,6 +24,8 @@ from servegrpc.wire.status import encode_status
 
 DETAILS_KEY = "grpc-status-details-bin"
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+call_note: ContextVar[tuple[str, str]] = ContextVar("call_note", default=("", ""))  # model and request id, for the access log
 
 _ids = itertools.count(1)
 _id_prefix = os.urandom(4).hex()
@@ -59,6 +62,7 @@ def run_blocking(registry: ModelRegistry, dialect: Dialect, route: Route, raw: b
         deadline=math.inf if remaining is None else monotonic() + remaining,
         headers=forwarded_headers(context.invocation_metadata()),
     )
+    call_note.set((route.model_name, request.request_id))
     context.add_callback(_cancel(pool, request))
     pool.submit(request)
     reply = replies.get()

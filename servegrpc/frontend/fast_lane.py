@@ -24,6 +24,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, witho
 from servegrpc.core.batching import Request
 from servegrpc.core.registry import ModelRegistry
 from servegrpc.errors import ServeError, ServerError
+from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, forwarded_headers, new_request_id
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
@@ -47,11 +48,12 @@ class FastLane:
     called when all events at hand have been taken: so that what has arrived together can be handed on together.
     """
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, Handler]) -> None:
+    def __init__(self, server: grpc.Server, methods: Mapping[str, Handler], access_log: AccessLog | None = None) -> None:
         self._server: Any = server._state.server  # type: ignore[attr-defined]
         self._queue = cygrpc.CompletionQueue()
         self._server.register_completion_queue(self._queue)
         self._methods = dict(methods)
+        self.access_log = access_log
         for method in self._methods:
             self._server.register_method(method)
         self._stopping = False
@@ -122,9 +124,12 @@ class _Arrival:
 
 
 class FastCall:
-    """One call, from its arrival until its status is sent. `on_cancel` is called when its caller leaves; `deadline` is monotonic."""
+    """One call, from its arrival until its status is sent. `on_cancel` is called when its caller leaves; `deadline` is monotonic.
 
-    __slots__ = ("_call", "_lane", "deadline", "metadata", "method", "on_cancel")
+    Whoever knows the model and the request id sets them, for the access log.
+    """
+
+    __slots__ = ("_call", "_lane", "_started", "deadline", "metadata", "method", "model_name", "on_cancel", "request_id")
 
     def __init__(self, lane: FastLane, method: str, event: Event) -> None:
         self._lane = lane
@@ -132,7 +137,9 @@ class FastCall:
         self.method = method
         self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
         deadline = event.call_details.deadline  # wall clock
-        self.deadline: float = math.inf if deadline is None or deadline == math.inf else monotonic() + deadline - time.time()
+        self._started = monotonic()
+        self.deadline: float = math.inf if deadline is None or deadline == math.inf else self._started + deadline - time.time()
+        self.model_name = self.request_id = ""
         self.on_cancel: Callable[[], object] | None = None
 
     def received(self, event: Event) -> None:
@@ -158,21 +165,22 @@ class FastCall:
     def answer(self, reply: Reply) -> None:
         """Send reply and status; from any thread."""
         operations: tuple[Any, ...]
-        if reply.error is None and reply.code == 0:
+        code = int(reply.error.code) if reply.error else reply.code
+        if code == 0:
             operations = (
                 cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
                 cygrpc.SendMessageOperation(reply.body, NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(reply.trailers, cygrpc.StatusCode.ok, b"", NO_FLAGS),
             )
         else:
-            code, message, details = reply.code, reply.message, reply.body
-            if reply.error:
-                code, message, details = int(reply.error.code), reply.error.message, encode_status(reply.error)
+            message, details = (reply.error.message, encode_status(reply.error)) if reply.error else (reply.message, reply.body)
             operations = (
                 cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),
             )
         self._call.start_server_batch(operations, self._sent)
+        if self._lane.access_log:
+            self._lane.access_log.write(self.method, self.model_name, self.request_id, code, monotonic() - self._started)
 
     def _sent(self, event: Event) -> None:
         """The status is sent; the tag kept this call alive until now."""
@@ -186,8 +194,9 @@ def run_fast(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes
 
     Returns the pool's `pump` when it should wait until all that has arrived is queued. Raises ServeError for what the server refuses.
     """
+    call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
     pool = registry.get(route.model_name, route.model_version).pool
-    request = Request(raw, dialect, route.request_id or new_request_id(), call.answer, call.deadline, forwarded_headers(call.metadata))
+    request = Request(raw, dialect, call.request_id, call.answer, call.deadline, forwarded_headers(call.metadata))
     call.on_cancel = partial(pool.cancel, request)
     if not pool.put(request):
         return pool.pump

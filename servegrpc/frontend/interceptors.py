@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any, NoReturn
 
 import grpc
 import structlog
 
 from servegrpc.errors import ServeError, ServerError
-from servegrpc.frontend.calls import end_with_error, new_request_id
+from servegrpc.frontend.access_log import AccessLog
+from servegrpc.frontend.calls import call_note, end_with_error, new_request_id
 
 log = structlog.get_logger()
 
 Behavior = Callable[[Any, grpc.ServicerContext], Any]  # of any arity, with any messages
 
 
-class ErrorInterceptor(grpc.ServerInterceptor):
-    """Ends a call with the status of the ServeError its handler raised; any other exception is logged and becomes SERVER_ERROR."""
+class CallInterceptor(grpc.ServerInterceptor):
+    """Ends a call with the status of the ServeError its handler raised; any other exception is logged and becomes SERVER_ERROR.
+
+    Writes each call to the access log, if there is one.
+    """
+
+    def __init__(self, access_log: AccessLog | None) -> None:
+        self._access_log = access_log
 
     def intercept_service(
         self,
@@ -28,36 +37,42 @@ class ErrorInterceptor(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None:
             return None  # type: ignore[return-value]  # grpcio's own way to say: unknown method
-        method = handler_call_details.method
-        for arity, guard in ARITIES.items():
+        for arity in ("unary_unary", "stream_unary", "unary_stream", "stream_stream"):
             behavior = getattr(handler, arity)
             if behavior is not None and not getattr(behavior, "experimental_non_blocking", False):  # health's Watch is called otherwise
+                guard = self._guard_stream if arity.endswith("stream") else self._guard
                 make = getattr(grpc, f"{arity}_rpc_method_handler")
                 guarded: grpc.RpcMethodHandler[Any, Any] = make(
-                    guard(behavior, method), handler.request_deserializer, handler.response_serializer
+                    guard(behavior, handler_call_details.method), handler.request_deserializer, handler.response_serializer
                 )
                 return guarded
         return handler
 
+    def _guard(self, behavior: Behavior, method: str) -> Behavior:
+        def call(request: object, context: grpc.ServicerContext) -> object:
+            with self._watched(method, context):
+                return behavior(request, context)
 
-def _guarded(behavior: Behavior, method: str) -> Behavior:
-    def call(request: object, context: grpc.ServicerContext) -> object:
+        return call
+
+    def _guard_stream(self, behavior: Behavior, method: str) -> Behavior:
+        def call(request: object, context: grpc.ServicerContext) -> Iterator[object]:
+            with self._watched(method, context):
+                yield from behavior(request, context)
+
+        return call
+
+    @contextmanager
+    def _watched(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
+        started = monotonic()
         try:
-            return behavior(request, context)
+            yield
         except Exception as error:  # noqa: BLE001 - one of the two places where anything may arrive
             _end(error, method, context)
-
-    return call
-
-
-def _guarded_stream(behavior: Behavior, method: str) -> Callable[[object, grpc.ServicerContext], Iterator[object]]:
-    def call(request: object, context: grpc.ServicerContext) -> Iterator[object]:
-        try:
-            yield from behavior(request, context)
-        except Exception as error:  # noqa: BLE001 - as above
-            _end(error, method, context)
-
-    return call
+        finally:
+            if self._access_log:
+                code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # missing in the type stubs
+                self._access_log.write(method, *call_note.get(), code.value[0] if code else 0, monotonic() - started)
 
 
 def _end(error: Exception, method: str, context: grpc.ServicerContext) -> NoReturn:
@@ -68,6 +83,3 @@ def _end(error: Exception, method: str, context: grpc.ServicerContext) -> NoRetu
     request_id = new_request_id()
     log.exception("server error", method=method, request_id=request_id, exc_info=error)
     end_with_error(context, ServerError(f"The server failed; its log has the trace. Request id: {request_id}.", request_id=request_id))
-
-
-ARITIES = {"unary_unary": _guarded, "stream_unary": _guarded, "unary_stream": _guarded_stream, "stream_stream": _guarded_stream}

@@ -15,8 +15,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from servegrpc.core.manager import ModelManager, Registration, subscribe
 from servegrpc.core.model import ModelChange
-from servegrpc.core.pool import WorkerRecord
 from servegrpc.core.registry import Model, ModelVersion
+from servegrpc.core.worker import WorkerRecord
 from servegrpc.errors import InvalidInput, QueueFull
 from servegrpc.v1 import management_pb2 as pb
 from servegrpc.v1 import management_pb2_grpc

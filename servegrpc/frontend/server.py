@@ -23,11 +23,13 @@ from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend import health, inference, management
+from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
 from servegrpc.frontend.fast_lane import FastLane
-from servegrpc.frontend.interceptors import ErrorInterceptor
+from servegrpc.frontend.interceptors import CallInterceptor
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
+from servegrpc.metrics import MetricsServer
 
 log = structlog.get_logger()
 
@@ -42,6 +44,7 @@ class Server:
         config.unpack_root().mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(dir=config.unpack_root()))
         self._config = config
+        self._access_log = AccessLog(config.access_log) if config.access_log else None
         timer = Timer()
         self.manager = ModelManager(
             engine=ProcessEngine(timer),
@@ -58,7 +61,7 @@ class Server:
         inference_service.add_to(self._inference_server)
         self._fast_lane: FastLane | None = None
         if config.fast_lane and fast_lane_works():
-            self._fast_lane = FastLane(self._inference_server, inference_service.fast_methods())
+            self._fast_lane = FastLane(self._inference_server, inference_service.fast_methods(), self._access_log)
         self._management_server = self._make_server(MANAGEMENT_THREADS)
         self._management.add_to(self._management_server)
         for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
@@ -66,11 +69,19 @@ class Server:
             add_reflection(server, [service, health.SERVICE])
         self.inference_address = ""
         self.management_address = ""
+        self.metrics_address = ""
+        self._metrics: MetricsServer | None = None
 
     def start(self) -> None:
         """Listen on both ports; the addresses then say which. Raises InvalidInput or ServerError when a port cannot be had."""
         self.inference_address = self._listen(self._inference_server, self._config.inference_address)
         self.management_address = self._listen(self._management_server, self._config.management_address)
+        if self._config.metrics_address:
+            try:
+                self._metrics = MetricsServer(self.manager.registry, self._config.metrics_address)
+            except (OSError, ValueError) as error:
+                raise ServerError(f"Cannot serve metrics on {self._config.metrics_address}: {error}.") from None
+            self.metrics_address = self._metrics.address
         self._inference_server.start()
         if self._fast_lane:
             self._fast_lane.start()
@@ -96,13 +107,17 @@ class Server:
             self._fast_lane.stop()
         finished = self.manager.close(max(0.0, deadline - monotonic()))
         self._health.close()
+        if self._metrics:
+            self._metrics.close()
+        if self._access_log:
+            self._access_log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         return finished
 
     def _make_server(self, threads: int) -> grpc.Server:
         return grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[ErrorInterceptor()],
+            interceptors=[CallInterceptor(self._access_log)],
             options=[
                 ("grpc.so_reuseport", 0),  # two servers on one port would silently share the calls
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),

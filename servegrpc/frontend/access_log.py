@@ -1,0 +1,56 @@
+"""One line per call, written in bulk by a thread of its own: a call costs the formatting of its line and no system call."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from datetime import UTC, datetime
+from time import time
+from typing import TextIO
+
+from servegrpc.errors import Code
+
+FLUSH_SECONDS = 0.25
+CODE_NAMES = [code.name for code in Code]
+
+
+class AccessLog:
+    """Appends to a file, or to standard error for "-". Lines appear within `FLUSH_SECONDS`, and all of them before `close` returns."""
+
+    def __init__(self, path: str) -> None:
+        self._file: TextIO = sys.stderr if path == "-" else open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._lines: deque[str] = deque()
+        self._written = threading.Event()
+        self._closing = threading.Event()
+        self._second, self._stamp = 0, ""
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def write(self, method: str, model: str, request_id: str, code: int, seconds: float) -> None:
+        """Note one finished call; from any thread."""
+        now = time()
+        if int(now) != self._second:
+            self._second, self._stamp = int(now), datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        code_name, milliseconds = CODE_NAMES[code], seconds * 1000
+        stamp = f"{self._stamp}.{int(now % 1 * 1000):03d}Z"
+        self._lines.append(f"{stamp} {method} model={model} code={code_name} ms={milliseconds:.2f} request_id={request_id}\n")
+        if not self._written.is_set():
+            self._written.set()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._closing.set()
+        self._written.set()
+        self._thread.join()
+        if self._file is not sys.stderr:
+            self._file.close()
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            self._written.wait()
+            self._closing.wait(FLUSH_SECONDS)  # more lines come: write them together
+            self._written.clear()
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            self._file.write("".join(lines))
+            self._file.flush()
