@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo example test unit lint types imports protos protos-check format clean
+.PHONY: help run demo example test unit test-gpu lint types imports protos protos-check format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -26,6 +26,9 @@ test: lint types imports protos-check unit ## Everything that CI checks
 
 unit: $(VENV)/.installed ## The tests
 	python -m pytest -q
+
+test-gpu: $(VENV)/.installed ## The tests that need a CUDA device
+	python -m pytest -q -m gpu
 
 lint: $(VENV)/.installed
 	ruff format --check .

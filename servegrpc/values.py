@@ -131,11 +131,14 @@ def encode_tensor(obj: object) -> tuple[ElementType, tuple[int, ...], bytes]:
     return element, array.shape, array.astype(element.dtype, copy=False).tobytes()
 
 
-def decode_tensor(data_type: int, shape: Sequence[int], data: bytes, *, tensors: Tensors = "numpy") -> object:
+def decode_tensor(
+    data_type: int, shape: Sequence[int], data: bytes | memoryview, *, tensors: Tensors = "numpy", copy: bool = True
+) -> object:
     """Return the array of that type (a number of `DataType`), shape and data.
 
-    A numpy array is a read-only view of `data`, BF16 as float32; a torch tensor is a writable copy. BYTES are always a numpy array
-    of bytes objects. Raises ValueError for an unknown type, a shape that cannot be, or a size that does not match.
+    A numpy array is a read-only view of `data`, BF16 as float32; a torch tensor is a writable copy, or a view of writable `data` without
+    `copy`. BYTES are always a numpy array of bytes objects. Raises ValueError for an unknown type, a shape that cannot be, or a size
+    that does not match.
     """
     element = BY_NUMBER.get(data_type)
     if element is None:
@@ -147,7 +150,7 @@ def decode_tensor(data_type: int, shape: Sequence[int], data: bytes, *, tensors:
     if element.name == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
         raise ValueError("BOOL data holds a byte other than 0 and 1")
     if tensors == "torch":
-        return _torch_tensor(element, dimensions, data)
+        return _torch_tensor(element, dimensions, bytearray(data) if copy else data)
     array = np.frombuffer(data, element.dtype)
     return ((array.astype("<u4") << 16).view("<f4") if element is BF16 else array).reshape(dimensions)
 
@@ -263,7 +266,7 @@ def _packed(item: object) -> bytes:
     return struct.pack("<I", len(item)) + item
 
 
-def _unpack(data: bytes, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
+def _unpack(data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.object_]]:
     """Return the elements of a BYTES tensor, whose smallest possible size is checked already."""
     array = np.empty(math.prod(shape), dtype=object)
     start = 0
@@ -271,7 +274,7 @@ def _unpack(data: bytes, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], 
         end = start + 4 + int.from_bytes(data[start : start + 4], "little")
         if start + 4 > len(data) or end > len(data):
             raise ValueError(f"element {index} of the BYTES data ends beyond its {len(data)} bytes")
-        array[index] = data[start + 4 : end]
+        array[index] = bytes(data[start + 4 : end])
         start = end
     if start != len(data):
         raise ValueError(f"data has {len(data)} bytes, the {len(array)} elements of shape {list(shape)} of BYTES take {start}")
@@ -292,12 +295,12 @@ def _check_size(element: ElementType, shape: tuple[int, ...], size: int) -> None
         raise ValueError(f"data has {size} bytes, shape {list(shape)} of {element.name} needs {least}{needed}")
 
 
-def _torch_tensor(element: ElementType, shape: tuple[int, ...], data: bytes) -> object:
+def _torch_tensor(element: ElementType, shape: tuple[int, ...], data: bytes | bytearray | memoryview) -> object:
     torch = importlib.import_module("torch")  # not an import statement: the client must not depend on torch
     dtype = getattr(torch, element.torch_name)
     if not data:
         return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+    return torch.frombuffer(data, dtype=dtype).reshape(shape)
 
 
 def _decode_json(value: struct_pb2.Value) -> object:

@@ -13,6 +13,7 @@ from servegrpc.config import load_config
 from servegrpc.core.manager import Registration
 from servegrpc.frontend.server import Server
 from servegrpc.logs import configure_logs
+from servegrpc.memory import keep_freed_blocks
 
 EXAMPLE = """
 \b
@@ -53,6 +54,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     """
     config = load_config(config_file, {**options, "models": models or None})
     configure_logs(config.log_level, config.log_format)
+    keep_freed_blocks()
     stop = _StopRequests()
     server = Server(config)
     finished = True

@@ -5,32 +5,90 @@ PredictRequest, PredictStreamRequest and PredictSessionRequest share fields and 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from google.protobuf.message import DecodeError
 
 from servegrpc.errors import InvalidHandlerResult, InvalidInput
-from servegrpc.v1 import inference_pb2
-from servegrpc.values import decode_value, encode_into
+from servegrpc.v1 import inference_pb2, value_pb2
+from servegrpc.values import decode_tensor, decode_value, encode_into
 from servegrpc.wire.dialect import About
+from servegrpc.wire.scan import UnusualMessageError, cut, fields
+
+LARGE_BYTES = 16 * 1024  # an input of this size is taken out of the message instead of parsed with it
+
+INPUTS, KEY, VALUE, BINARY, TENSOR, TENSOR_DATA = 3, 1, 2, 1, 4, 3  # field numbers
 
 
-def decode(payload: memoryview) -> dict[str, object]:
+def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
     """Return the inputs by name: binary as bytearray, text as str, JSON as Python objects, tensors as torch tensors of their own memory.
 
+    With `borrow`, large binary inputs are memoryviews and large tensors views of `payload`, without a copy.
     Raises InvalidInput naming the input that is wrong.
     """
+    row: dict[str, object] = {}
+    rest = bytes(payload) if len(payload) < LARGE_BYTES else _take_large(payload, row, borrow)
     try:
-        request = inference_pb2.PredictRequest.FromString(bytes(payload))
+        request = inference_pb2.PredictRequest.FromString(rest)
     except DecodeError:
         raise InvalidInput("The request is not a valid PredictRequest message.") from None
-    if not request.inputs:
+    if not request.inputs and not row:
         raise InvalidInput('inputs is empty; give at least one, as in {"data": …}.', field="inputs")
-    row: dict[str, object] = {}
     for name, value in request.inputs.items():
-        try:
+        with _naming(name):
             row[name] = decode_value(value, tensors="torch", binary=bytearray)
-        except ValueError as error:
-            raise InvalidInput(f'inputs["{name}"]: {error}.', field=f"inputs.{name}") from None
     return row
+
+
+def _take_large(payload: memoryview, row: dict[str, object], borrow: bool) -> bytes:
+    """Put the large binary and tensor inputs of a message into the row; returns the rest, all of it for an unusual message."""
+    parts, position = [], 0
+    try:
+        for number, begin, end, content in fields(payload):
+            if number == INPUTS and len(content) >= LARGE_BYTES:
+                name, value = _large_input(content)
+                if name in row:
+                    raise UnusualMessageError
+                with _naming(name):
+                    row[name] = _large_value(value, borrow)
+                parts.append(payload[position:begin])
+                position = end
+        rest = b"".join((*parts, payload[position:]))
+        if row and any(name in row for name in inference_pb2.PredictRequest.FromString(rest).inputs):
+            raise UnusualMessageError  # a name twice: the last one counts, which protobuf knows best
+    except (UnusualMessageError, IndexError, DecodeError):
+        row.clear()
+        return bytes(payload)
+    return rest
+
+
+def _large_input(entry: memoryview) -> tuple[str, memoryview]:
+    key, value = cut(entry, VALUE)
+    return inference_pb2.PredictRequest.InputsEntry.FromString(key).key, value
+
+
+def _large_value(value: memoryview, borrow: bool) -> object:
+    number = value[0] >> 3
+    if number not in (BINARY, TENSOR):
+        raise UnusualMessageError
+    others, content = cut(value, number)
+    if others:
+        raise UnusualMessageError
+    if number == BINARY:
+        return content if borrow else bytearray(content)
+    header, data = cut(content, TENSOR_DATA)
+    tensor = value_pb2.Tensor.FromString(header)
+    return decode_tensor(tensor.data_type, tensor.shape, data, tensors="torch", copy=not borrow)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Turn what is wrong with an input's value into an error that names the input."""
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidInput(f'inputs["{name}"]: {error}.', field=f"inputs.{name}") from None
 
 
 def encode(result: object, about: About) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -71,7 +72,42 @@ def route_fields(raw: bytes, id_field: int) -> Route:
     return Route(texts[1], texts[2], texts[id_field])
 
 
-def _varint(raw: bytes, position: int) -> tuple[int, int]:
+def fields(raw: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Yield each field of a message: its number, where it begins and ends, and its content if it is of the kind BYTES.
+
+    Raises UnusualMessageError or IndexError for what generated code would not write.
+    """
+    position, end = 0, len(raw)
+    while position < end:
+        begin = position
+        key, position = _varint(raw, position)
+        content = raw[:0]
+        if key & 7 == BYTES:
+            length, position = _varint(raw, position)
+            content = raw[position : position + length]
+            position += length
+        elif key & 7 == VARINT:
+            _, position = _varint(raw, position)
+        else:
+            position += {FIXED64: 8, FIXED32: 4}.get(key & 7, end)
+        if position > end:
+            raise UnusualMessageError
+        yield key >> 3, begin, position, content
+
+
+def cut(raw: memoryview, number: int) -> tuple[bytes, memoryview]:
+    """Take one field of the kind BYTES out of a message: returns the message without it, and its content as a view.
+
+    Raises UnusualMessageError or IndexError when it is not there exactly once.
+    """
+    found = [field for field in fields(raw) if field[0] == number]
+    if len(found) != 1:
+        raise UnusualMessageError
+    _, begin, end, content = found[0]
+    return bytes(raw[:begin]) + bytes(raw[end:]), content
+
+
+def _varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
     byte = raw[position]
     if byte < 0x80:
         return byte, position + 1

@@ -45,6 +45,11 @@ def load_handler(folder: Path, handler: str, context: Context) -> Entry:
     return service.handle  # type: ignore[no-any-return]  # a user's method
 
 
+def borrows_inputs(entry: Entry) -> bool:
+    """Return whether a handler says that it lets go of its inputs when it returns: `borrow_inputs = True` on its class or function."""
+    return getattr(getattr(entry, "__self__", entry), "borrow_inputs", False) is True
+
+
 def _import(folder: Path, name: str) -> ModuleType:
     file = folder / f"{name}.py"
     if file.is_file():

@@ -6,7 +6,6 @@ Called in the child by the fork server. Exit codes: 0 told to stop, 3 the handle
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import signal
@@ -21,9 +20,10 @@ import numpy as np
 import torch
 
 from servegrpc.engine.channel import Batch, Channel, ChannelError, Control, Kind
+from servegrpc.memory import keep_freed_blocks
 from servegrpc.reply import Reply
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import describe, load_handler
+from servegrpc.worker.loader import borrows_inputs, describe, load_handler
 from servegrpc.worker.runner import Runner
 
 HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
@@ -70,7 +70,7 @@ def _take_over(output: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     random.seed()
     np.random.seed()
-    gc.unfreeze()
+    keep_freed_blocks()
 
 
 def _serve(channel: Channel) -> int:
@@ -125,4 +125,6 @@ def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
         channel.send(Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-30_000:]})
         return None
     channel.send(Kind.LOADED)
-    return Runner(entry, context, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"])
+    return Runner(
+        entry, context, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"], borrows_inputs(entry)
+    )

@@ -26,7 +26,7 @@ EXPOSED_LENGTH = 1000  # characters of an exception's message that a caller sees
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """One loaded handler."""
+    """One loaded handler. With `borrow` it gets large inputs as views of shared memory, valid until it returns."""
 
     entry: Entry
     context: Context
@@ -34,6 +34,7 @@ class Runner:
     model_version: str
     worker_id: int
     expose_errors: bool
+    borrow: bool = False
 
     def run(self, items: Sequence[Item]) -> list[Reply]:
         """Return one reply per item, in order."""
@@ -66,7 +67,7 @@ class Runner:
 
     def _decode(self, item: Item) -> object:
         try:
-            return native.decode(item.payload)
+            return native.decode(item.payload, borrow=self.borrow)
         except InvalidInput as error:
             return error
 
