@@ -1,0 +1,183 @@
+"""A fake engine that passes the contract suite of the real one (`contract/test_engine.py`), without processes.
+
+`FakeEngine()` does nothing by itself: the test says when a worker is ready, answers or ends, on the test's own thread.
+`FakeEngine(scripts)` gives each worker a thread that plays the script of its handler. `ManualTimer` is a timer without time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from servegrpc.core.batching import Request
+from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.reply import Reply
+from servegrpc.v1 import inference_pb2
+
+SECONDS = 20  # that a wait may take at most
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a worker of one handler does: fail to load, print, end instead of answering, or hold each batch until `FakeEngine.release`."""
+
+    load_error: str = ""
+    output: tuple[str, ...] = ()
+    ends: str = ""  # the cause of its exit
+    holds: bool = False
+
+
+class ManualTimer:
+    """Keeps what it is asked to call; `run` calls all of it, due or not. `on_call` runs whenever something is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, Callable[[], None]]] = []
+        self.on_call: Callable[[], None] = lambda: None
+
+    def call_at(self, when: float, function: Callable[[], None]) -> None:
+        """Keep a call."""
+        self.calls.append((when, function))
+        self.on_call()
+
+    def run(self) -> None:
+        """Call what was kept until now."""
+        calls, self.calls = self.calls, []
+        for _, function in calls:
+            function()
+
+
+class FakeEngine:
+    """Makes fake workers; `workers` are all of them, in the order of their start."""
+
+    def __init__(self, scripts: Mapping[str, Script] | None = None) -> None:
+        self.workers: list[FakeWorker] = []
+        self._scripts = scripts
+        self._pids = count(1000)
+        self._changed = threading.Condition()
+
+    def start(self, spec: WorkerSpec, events: WorkerEvents) -> FakeWorker:
+        """Start a worker."""
+        worker = FakeWorker(spec, events, next(self._pids))
+        with self._changed:
+            self.workers.append(worker)
+            self._changed.notify_all()
+        if self._scripts is not None:
+            worker.play(self._scripts[spec.handler.handler])
+        return worker
+
+    def close(self) -> None:
+        """End all workers that are left."""
+        for worker in list(self.workers):
+            worker.kill("the engine was closed")
+            if worker.thread:
+                worker.thread.join()
+            elif not worker.gone:
+                worker.exit()
+
+    def release(self) -> None:
+        """Let one held batch of each worker go."""
+        for worker in self.workers:
+            worker.gate.release()
+
+    def wait_started(self, count: int) -> None:
+        """Block until so many workers have been started in all."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.workers) >= count, SECONDS), "did not happen in time"
+
+    @property
+    def live(self) -> list[FakeWorker]:
+        """The workers that have not ended."""
+        return [worker for worker in self.workers if not worker.gone]
+
+
+class FakeWorker:
+    """One fake worker. `batches` are those sent and not answered."""
+
+    def __init__(self, spec: WorkerSpec, events: WorkerEvents, pid: int) -> None:
+        self.spec = spec
+        self.pid = pid
+        self.batches: deque[Sequence[Request]] = deque()
+        self.stopped = False
+        self.killed = ""
+        self.gone = False
+        self.gate = threading.Semaphore(0)
+        self.thread: threading.Thread | None = None
+        self._events = events
+        self._changed = threading.Condition()
+
+    # --- what the pool calls
+
+    def send(self, batch: Sequence[Request]) -> None:
+        """Take a batch; one that comes after `stop` finds the worker gone, as in the real one."""
+        with self._changed:
+            if not self.gone and not self.stopped:
+                assert len(self.batches) < 2, "a third batch in flight"
+                self.batches.append(batch)
+            self._changed.notify()
+
+    def stop(self, grace_seconds: float) -> None:
+        """End after what was sent."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify()
+
+    def kill(self, cause: str) -> None:
+        """End now."""
+        with self._changed:
+            self.killed = self.killed or cause
+            self._changed.notify()
+        self.gate.release()
+
+    # --- what a test calls, or the thread
+
+    def become_ready(self) -> None:
+        """Say that the handler is loaded."""
+        self._events.ready(self.spec.worker_id)
+
+    def answer(self, calls: int | None = None) -> None:
+        """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""
+        with self._changed:
+            batch = self.batches.popleft()
+            count = len(batch) if calls is None else calls * self.spec.batch_size
+            if count < len(batch):
+                self.batches.appendleft(batch[count:])
+        bodies = [inference_pb2.PredictResponse(request_id=request.request_id).SerializeToString() for request in batch[:count]]
+        self._events.answered(self.spec.worker_id, [Reply(body) for body in bodies])
+
+    def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = ()) -> None:
+        """End: as it was told, or by `cause`. Of what it has, the next call of the handler has begun."""
+        with self._changed:
+            started = min(self.spec.batch_size, len(self.batches[0])) if self.batches else 0
+            untouched = sum(map(len, self.batches)) - started
+            self.gone = True
+            self.batches.clear()
+        cause = self.killed or cause or "exit code 0: it ended by itself"
+        self._events.exited(self.spec.worker_id, WorkerExit(cause, load_error, output, untouched))
+
+    def wait_for(self, done: Callable[[], object]) -> None:
+        """Block until `done()`, checked whenever the pool calls."""
+        with self._changed:
+            assert self._changed.wait_for(done, SECONDS), "did not happen in time"
+
+    def play(self, script: Script) -> None:
+        """Run a script on a thread of its own."""
+        self.thread = threading.Thread(target=self._run, args=(script,), name=f"fake-worker-{self.spec.worker_id}")
+        self.thread.start()
+
+    def _run(self, script: Script) -> None:
+        if script.load_error:
+            self.exit("exit code 3", script.load_error, script.output)
+            return
+        self.become_ready()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.killed or self.batches or self.stopped)
+            if script.holds and self.batches:
+                self.gate.acquire()
+            if self.killed or not self.batches or script.ends:
+                self.exit(script.ends if self.batches else "", output=script.output)
+                return
+            self.answer(calls=1)

@@ -1,0 +1,72 @@
+"""The server's settings: defaults, a file, and what is put over it."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from servegrpc.config import ServerConfig, load_config
+from servegrpc.errors import InvalidInput
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "server.toml"
+
+
+def test_defaults():
+    """Nothing is given → the ports are local and known."""
+    config = load_config(None, {})
+    assert config == ServerConfig()
+    assert (config.inference_address, config.management_address) == ("127.0.0.1:7070", "127.0.0.1:7071")
+    assert config.workers is config.gpus is config.model_store is None
+
+
+def test_file(file):
+    """A file gives settings → they hold, the others are the defaults."""
+    file.write_text('inference_address = "0.0.0.0:80"\nmodels = ["a.mar", "b=c.mar"]\nmodel_store = "/models"\n')
+    config = load_config(file, {})
+    assert (config.inference_address, config.models, config.model_store) == ("0.0.0.0:80", ("a.mar", "b=c.mar"), Path("/models"))
+    assert config.management_address == "127.0.0.1:7071"
+
+
+def test_overrides(file):
+    """The command line gives settings too → they go before the file's; None does not."""
+    file.write_text("workers = 2\ngpus = 1\n")
+    config = load_config(file, {"workers": 0, "gpus": None})
+    assert (config.workers, config.gpus) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("wrokers = 2", "Bad setting: wrokers: Extra inputs are not permitted"),
+        ("workers = -1", "Bad setting: workers: Input should be greater than or equal to 0"),
+        ("cpus = 0", "Bad setting: cpus: "),
+        ('log_level = "loud"', "Bad setting: log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ('workers = "many"\ncpus = "all"', "workers: .*; cpus: "),
+        ("workers = ", "server.toml: Invalid value"),
+    ],
+)
+def test_bad_file(file, text, problem):
+    """A setting is unknown, out of range or no TOML → InvalidInput naming it."""
+    file.write_text(text)
+    with pytest.raises(InvalidInput, match=problem):
+        load_config(file, {})
+
+
+def test_missing_file(file):
+    """The file is not there → InvalidInput naming it."""
+    with pytest.raises(InvalidInput, match=r"server\.toml: .*No such file"):
+        load_config(file, {})
+
+
+def test_frozen():
+    """Someone changes a setting → refused: the settings are those of the start."""
+    with pytest.raises(ValidationError, match="frozen"):
+        ServerConfig().workers = 3
+
+
+def test_unpack_root():
+    """Archives are unpacked → under a folder of our own in the system's temporary one."""
+    assert ServerConfig().unpack_root().name == "servegrpc"

@@ -1,0 +1,197 @@
+"""One batch through a handler: who gets which reply, whatever goes wrong."""
+
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from servegrpc.engine.channel import Item
+from servegrpc.errors import Code, InvalidInput, QueueFull
+from servegrpc.v1 import inference_pb2
+from servegrpc.values import decode_value, encode_value
+from servegrpc.worker.context import Context
+from servegrpc.worker.runner import EXPOSED_LENGTH, Runner
+
+
+def item(data, request_id, headers=()):
+    message = inference_pb2.PredictRequest(inputs={"data": encode_value(data)} if data is not None else {})
+    return Item(0, request_id, headers, 7, memoryview(message.SerializeToString()))
+
+
+def run(handle, *inputs, expose_errors=False):
+    """Run a handler on requests with these inputs, named r0, r1, …; None is a request without inputs."""
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
+    runner = Runner(handle, context, "m", "2.0", 5, expose_errors)
+    return runner.run([item(data, f"r{index}", (("key", f"value-{index}"),)) for index, data in enumerate(inputs)])
+
+
+def echo(rows, context):
+    return [row["data"] for row in rows]
+
+
+def result(reply):
+    assert reply.code == Code.OK, reply.message
+    return decode_value(inference_pb2.PredictResponse.FromString(reply.body).output)
+
+
+def reason(reply):
+    """Return the reason in a failed reply's details."""
+    return details(reply)[0].reason
+
+
+def details(reply):
+    status = status_pb2.Status.FromString(reply.body)
+    assert (status.code, status.message) == (reply.code, reply.message)
+    kinds = {kind.DESCRIPTOR.full_name: kind for kind in (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest)}
+    unpacked = []
+    for packed in status.details:
+        detail = kinds[packed.type_url.rpartition("/")[2]]()
+        packed.Unpack(detail)
+        unpacked.append(detail)
+    return unpacked
+
+
+def test_batch():
+    """A batch runs → each request has its own result, id and the batch's timing."""
+    replies = run(echo, "a", 2, [3])
+    assert [result(reply) for reply in replies] == ["a", 2, [3]]
+    bodies = [inference_pb2.PredictResponse.FromString(reply.body) for reply in replies]
+    assert [body.request_id for body in bodies] == ["r0", "r1", "r2"]
+    assert {(body.model_name, body.model_version, body.timing.batch_size) for body in bodies} == {("m", "2.0", 3)}
+    assert bodies[0].timing.queue.ToMicroseconds() == 7
+
+
+def test_context():
+    """A handler asks the context for ids and headers → those of the batch's requests."""
+    replies = run(lambda rows, context: [context.get_request_id(i) + context.get_request_header(i, "key") for i in range(len(rows))], 1, 2)
+    assert [result(reply) for reply in replies] == ["r0value-0", "r1value-1"]
+
+
+def test_bad_request_does_not_reach_the_handler():
+    """One request has no inputs → it alone gets INVALID_INPUT, and the handler sees the others with their ids."""
+    seen = []
+
+    def handle(rows, context):
+        seen.append([context.get_request_id(index) for index in range(len(rows))])
+        return echo(rows, context)
+
+    first, bad, last = run(handle, "a", None, "c")
+    assert (result(first), reason(bad), result(last)) == ("a", "INVALID_INPUT", "c")
+    assert seen == [["r0", "r2"]]
+
+
+def test_all_bad():
+    """No request of a batch can be read → the handler is not called."""
+    replies = run(lambda rows, context: pytest.fail("called"), None, None)
+    assert [reason(reply) for reply in replies] == ["INVALID_INPUT"] * 2
+
+
+def refuse_bad(rows, context):
+    for index, row in enumerate(rows):
+        if row["data"] == "bad":
+            raise InvalidInput("data is bad.", field="inputs.data", row=index)
+    return echo(rows, context)
+
+
+def test_refused_row():
+    """A handler refuses some rows, one at a time → only those get the error; the others are run again."""
+    replies = run(refuse_bad, "bad", "b", "bad", "d")
+    assert [reply.code for reply in replies] == [3, 0, 3, 0]
+    assert [result(replies[1]), result(replies[3])] == ["b", "d"]
+
+
+def test_all_rows_refused():
+    """A handler refuses every row → all get the error, and it is not called with none."""
+    assert [reply.code for reply in run(refuse_bad, "bad", "bad")] == [3, 3]
+
+
+def test_refusal_details():
+    """A row is refused → the status names model, request, worker and field."""
+    (reply,) = run(refuse_bad, "bad")
+    assert reply.message == 'Model "m" version 2.0: data is bad. Request id: r0.'
+    info, bad_request = details(reply)
+    assert (info.reason, info.domain) == ("INVALID_INPUT", "servegrpc")
+    assert dict(info.metadata) == {"model_name": "m", "model_version": "2.0", "worker": "5", "request_id": "r0"}
+    assert bad_request.field_violations[0].field == "inputs.data"
+
+
+@pytest.mark.parametrize("row", [None, -1, 2])
+def test_refused_batch(row):
+    """A handler refuses without saying which row, or one that is not there → the whole batch gets the error, each with its own id."""
+
+    def handle(rows, context):
+        raise InvalidInput("no.", row=row)
+
+    replies = run(handle, "a", "b")
+    assert [reason(reply) for reply in replies] == ["INVALID_INPUT"] * 2
+    assert [reply.message for reply in replies] == [f'Model "m" version 2.0: no. Request id: {name}.' for name in ("r0", "r1")]
+
+
+def test_exception_is_hidden(capsys):
+    """A handler raises → the batch gets HANDLER_ERROR without its words, and the trace with the ids is printed."""
+
+    def handle(rows, context):
+        raise ValueError("secret")
+
+    replies = run(handle, "a", "b")
+    assert [reason(reply) for reply in replies] == ["HANDLER_ERROR"] * 2
+    assert replies[0].code == Code.INTERNAL
+    assert "secret" not in replies[0].message
+    assert b"secret" not in replies[0].body
+    trace = capsys.readouterr().err
+    assert "request ids: r0, r1" in trace
+    assert "ValueError: secret" in trace
+
+
+def test_exception_is_exposed():
+    """A handler raises and the model exposes errors → callers see the type and a limited part of the message."""
+
+    def handle(rows, context):
+        raise ValueError("x" * 5000)
+
+    (reply,) = run(handle, "a", expose_errors=True)
+    assert reply.message.startswith('Model "m" version 2.0: the handler raised ValueError: xxx')
+    assert len(reply.message) < EXPOSED_LENGTH + 100
+    assert details(reply)[0].metadata["exception"] == "ValueError"
+
+
+def test_handler_raises_one_of_our_errors():
+    """A handler raises an error of ours → callers get its code and reason."""
+
+    def handle(rows, context):
+        raise QueueFull("the camera is busy.")
+
+    (reply,) = run(handle, "a")
+    assert (reply.code, reason(reply)) == (Code.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (["a"], "the handler returned 1 results for 2 requests; it must return one for each"),
+        (["a", "b", "c"], "the handler returned 3 results for 2 requests"),
+        (None, "the handler returned NoneType; it must return a list"),
+        ("ab", "the handler returned str"),
+        (("a", "b"), "the handler returned tuple"),
+        ({"a": 1, "b": 2}, "the handler returned dict"),
+    ],
+)
+def test_bad_return(returned, problem):
+    """A handler returns no list, or one of another length → the batch gets INVALID_HANDLER_RESULT that says so."""
+    replies = run(lambda rows, context: returned, "a", "b")
+    assert [reason(reply) for reply in replies] == ["INVALID_HANDLER_RESULT"] * 2
+    assert problem in replies[0].message
+
+
+@pytest.mark.parametrize("unsendable", [object(), {1, 2}, np.array([1j]), "\ud800", b"\xff".decode("utf-8", "surrogateescape")])
+def test_unsendable_result(unsendable):
+    """One result cannot be sent → that request alone gets INVALID_HANDLER_RESULT."""
+    first, bad, last = run(lambda rows, context: ["a", unsendable, "c"], 1, 2, 3)
+    assert (result(first), reason(bad), result(last)) == ("a", "INVALID_HANDLER_RESULT", "c")
+
+
+def test_next_batch_is_not_affected():
+    """A batch failed → the next one runs as usual."""
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
+    runner = Runner(refuse_bad, context, "m", "2.0", 5, expose_errors=False)
+    assert [reply.code for reply in runner.run([item("bad", "a")])] == [3]
+    assert [result(reply) for reply in runner.run([item("good", "b")])] == ["good"]
