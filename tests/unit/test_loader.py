@@ -1,0 +1,155 @@
+"""Finding and initializing a model's handler, by TorchServe's rules."""
+
+import sys
+
+import pytest
+
+from servegrpc.worker.context import Context
+from servegrpc.worker.loader import LoadError, describe, load_handler
+
+ONE_CLASS = """
+class Handler:
+    def initialize(self, context):
+        self.greeting = f"hello from {context.model_name}"
+
+    def handle(self, data, context):
+        return [self.greeting] * len(data)
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Load a handler from files by name; returns its entry point. Modules it imports are forgotten after the test."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    before = dict(sys.modules)
+
+    def load(handler, **files):
+        for name, code in files.items():
+            (tmp_path / f"{name}.py").write_text(code)
+        context = Context(model_name="m", model_dir=str(tmp_path), manifest={}, batch_size=1, gpu_id=None, model_yaml_config={})
+        return load_handler(tmp_path, handler, context)
+
+    yield load
+    for file in tmp_path.glob("*.py"):
+        sys.modules.pop(file.stem, None)
+        if file.stem in before:
+            sys.modules[file.stem] = before[file.stem]
+
+
+def problem_of(load, tmp_path, handler, **files):
+    """Return what is told of a handler that cannot be loaded."""
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - whatever the handler raises
+        load(handler, **files)
+    return describe(caught.value, tmp_path)
+
+
+def test_class(load):
+    """The module has one class → it is initialized with the context, and its handle is the entry."""
+    assert load("own", own=ONE_CLASS)(["x", "y"], None) == ["hello from m"] * 2
+
+
+def test_class_without_initialize(load):
+    """The class has no initialize → it is used as it is."""
+    assert load("own", own="class H:\n    def handle(self, data, context): return data")([1], None) == [1]
+
+
+def test_imported_classes_do_not_count(load):
+    """The module imports other classes → only its own counts."""
+    code = f"from collections import OrderedDict\nfrom pathlib import Path\n{ONE_CLASS}"
+    assert load("own", own=code)(["x"], None) == ["hello from m"]
+
+
+def test_function(load):
+    """The module has a function handle → it is called without data first, and wins over a class."""
+    code = f"calls = []\ndef handle(data, context):\n    calls.append(data)\n    return calls\n{ONE_CLASS}"
+    assert load("own", own=code)(["x"], None) == [None, ["x"]]
+
+
+@pytest.mark.parametrize("handler", ["own:serve", "own.py:serve"])
+def test_named_function(load, handler):
+    """The handler names a function → that one is the entry, not handle."""
+    code = "def serve(data, context): return 'serve'\ndef handle(data, context): return 'handle'"
+    assert load(handler, own=code)([], None) == "serve"
+
+
+@pytest.mark.parametrize("handler", ["own", "own.py", "some/folder/own.py"])
+def test_names(load, handler):
+    """The handler is named with or without .py or the folder it came from → its file in the archive is found."""
+    assert load(handler, own=ONE_CLASS)(["x"], None) == ["hello from m"]
+
+
+def test_archive_file_wins(load):
+    """The archive has a file named as a module of Python's → the archive's is used."""
+    assert load("json", json=ONE_CLASS)(["x"], None) == ["hello from m"]
+
+
+def test_archive_file_wins_over_default(load):
+    """The archive has a file named as a default handler → the archive's is used."""
+    assert load("image_classifier", image_classifier=ONE_CLASS)(["x"], None) == ["hello from m"]
+
+
+def test_imports_its_neighbours(load):
+    """The handler imports another file of the archive → that is found."""
+    assert load("own", own="import near\ndef handle(data, context): return near.ANSWER", near="ANSWER = 42")([], None) == 42
+
+
+@pytest.mark.slow
+def test_default_handler(load, tmp_path):
+    """The handler is one of ours and the archive has no such file → ours is loaded."""
+    assert "The archive has neither weights nor a model file" in problem_of(load, tmp_path, "image_classifier")
+
+
+def test_unknown(load, tmp_path):
+    """There is no such file and no such default handler → the error names both."""
+    assert problem_of(load, tmp_path, "nothing") == 'there is no nothing.py in the archive, and no default handler "nothing".'
+
+
+def test_no_entry(load, tmp_path):
+    """The module has neither function nor class → the error says what it needs."""
+    problem = problem_of(load, tmp_path, "own:serve", own="X = 1")
+    assert problem == 'own.py needs a function "serve" or exactly one class; classes there: none.'
+
+
+def test_two_classes(load, tmp_path):
+    """The module has two classes → the error names them."""
+    problem = problem_of(load, tmp_path, "own", own="class A: ...\nclass B: ...")
+    assert problem.endswith("classes there: A, B.")
+
+
+def test_class_without_handle(load, tmp_path):
+    """The class has no handle → the error names it."""
+    assert problem_of(load, tmp_path, "own", own="class A: ...") == "class A in own.py has no method handle(data, context)."
+
+
+def test_raises(load, tmp_path):
+    """The handler's code raises deep inside → the error names the innermost line of the archive."""
+    code = "import near\ndef handle(data, context):\n    near.go()"
+    assert problem_of(load, tmp_path, "own", own=code, near="\ndef go():\n    int('x')").startswith("near.py, line 3: ValueError: invalid")
+
+
+def test_syntax_error(load, tmp_path):
+    """The handler's file has a syntax error → the error names the line."""
+    assert problem_of(load, tmp_path, "own", own="x = 1\ndef :") == "own.py, line 2: SyntaxError: invalid syntax"
+
+
+def test_missing_package(load, tmp_path):
+    """The handler imports a package that is not installed → the error names it and the line."""
+    problem = problem_of(load, tmp_path, "own", own="import not_installed_here")
+    assert problem == "own.py, line 1: ModuleNotFoundError: No module named 'not_installed_here'"
+
+
+def test_exits(load, tmp_path):
+    """The handler's code exits → the error says so."""
+    assert problem_of(load, tmp_path, "own", own="import sys\nsys.exit('no weights')") == "own.py, line 2: SystemExit: no weights"
+
+
+def test_no_paths(load, tmp_path):
+    """The exception's message has the archive's folder in it → it is left out."""
+    code = "from pathlib import Path\n(Path(__file__).parent / 'weights.pt').read_bytes()"
+    problem = problem_of(load, tmp_path, "own", own=code)
+    assert problem == "own.py, line 2: FileNotFoundError: [Errno 2] No such file or directory: 'weights.pt'"
+
+
+def test_loaderror_is_told_as_it_is():
+    """A LoadError is described → its own words."""
+    assert describe(LoadError("do this."), None) == "do this."

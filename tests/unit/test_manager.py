@@ -1,0 +1,341 @@
+"""Registering, scaling and removing models, with the fake engine and real archives."""
+
+import json
+import shutil
+
+import pytest
+from fakes import FakeEngine, Script
+
+from servegrpc.core.manager import ModelManager, Registration, subscribe
+from servegrpc.core.model import ModelSettings, State
+from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.timer import Timer
+from servegrpc.errors import (
+    ArchiveNotFound,
+    DefaultVersion,
+    InvalidArchive,
+    InvalidInput,
+    ModelLoadFailed,
+    ModelNotFound,
+    VersionExists,
+    VersionNotFound,
+)
+
+SECONDS = 20  # that a wait may take at most
+
+
+@pytest.fixture
+def make_manager(tmp_path):
+    """Make managers, with folders as archives in `tmp_path / "store"`; all are closed after the test."""
+    managers = []
+
+    def make_manager(engine=None, gpus=0, **kwargs):
+        engine = engine or FakeEngine({"echo.py": Script(), "broken.py": Script(load_error="broken.py, line 2: bad")})
+        manager = ModelManager(
+            engine=engine,
+            timer=Timer(),
+            slots=DeviceSlots(gpus, 4),
+            model_store=tmp_path / "store",
+            unpack_root=tmp_path / "unpacked",
+            **kwargs,
+        )
+        managers.append(manager)
+        return manager
+
+    yield make_manager
+    for manager in managers:
+        manager.close(0.0)
+
+
+@pytest.fixture
+def manager(make_manager):
+    return make_manager()
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Write a model folder to the store; returns its name."""
+
+    def archive(name="digits", version="1.0", handler="echo.py", config=None):
+        folder = tmp_path / "store" / f"{name}-{version}-{handler}"
+        (folder / "MAR-INF").mkdir(parents=True)
+        model = {"modelName": name, "modelVersion": version, "handler": handler}
+        if config:
+            (folder / "model-config.yaml").write_text(config)
+            model["configFile"] = "model-config.yaml"
+        (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"runtime": "python", "model": model}))
+        return folder.name
+
+    return archive
+
+
+# --- register
+
+
+def test_register(manager, archive):
+    """An archive is registered → its workers are ready, and it is looked up by the manifest's name and version."""
+    version = manager.register(Registration(archive(version="2.0"), workers=2))
+    assert (version.name, version.version, version.pool.state) == ("digits", "2.0", State.ACTIVE)
+    assert len(version.pool.records()) == 2
+    assert manager.registry.get("digits") is version
+
+
+def test_other_name_and_handler(manager, archive):
+    """The caller gives another name and handler → they go before the manifest's."""
+    version = manager.register(Registration(archive(handler="broken.py"), model_name="other.one", handler="echo.py"))
+    assert (version.name, version.pool.spec.handler) == ("other.one", "echo.py")
+
+
+def test_settings(manager, archive):
+    """Settings come from caller, archive and defaults → in this order, each by itself."""
+    name = archive(config="batchSize: 4\nmaxBatchDelay: 20\nresponseTimeout: 7\nminWorkers: 2\n")
+    version = manager.register(Registration(name, batch_size=8, max_queue_size=5))
+    assert version.settings == ModelSettings(8, 0.02, 7, 120.0, 5)
+    assert version.pool.target == 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "default_workers", "config", "given", "expected"),
+    [
+        (0, None, None, None, 1),
+        (3, None, None, None, 3),
+        (3, 2, None, None, 2),
+        (0, 2, "minWorkers: 0", None, 0),
+        (0, 2, "minWorkers: 3", 1, 1),
+    ],
+)
+def test_number_of_workers(make_manager, archive, gpus, default_workers, config, given, expected):
+    """How many workers start → the caller's number, else the archive's, else the server's, else one per GPU, at least one."""
+    manager = make_manager(gpus=gpus, default_workers=default_workers)
+    assert manager.register(Registration(archive(config=config), workers=given)).pool.target == expected
+
+
+def test_without_waiting(make_manager, archive):
+    """The caller does not wait → it returns while the version loads."""
+    engine = FakeEngine()
+    version = make_manager(engine).register(Registration(archive(), wait=False))
+    assert version.pool.state is State.LOADING
+    engine.workers[0].become_ready()
+    assert version.pool.state is State.ACTIVE
+
+
+def test_missing_archive(manager, tmp_path):
+    """The archive is not there → ArchiveNotFound, and nothing is registered."""
+    (tmp_path / "store").mkdir()
+    with pytest.raises(ArchiveNotFound, match=r"nothing\.mar"):
+        manager.register(Registration("nothing.mar"))
+    assert manager.registry.models() == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "problem"),
+    [
+        ("workers", -1, "workers must be 0 to 1024, not -1"),
+        ("batch_size", 0, "settings.batch_size must be 1 to 65536, not 0"),
+        ("max_batch_delay_seconds", -0.5, "settings.max_batch_delay must be 0 to 3600, not -0.5"),
+        ("response_timeout_seconds", 0, "settings.response_timeout must be 0.001 to 86400, not 0"),
+        ("startup_timeout_seconds", float("nan"), "settings.startup_timeout must be 0.001 to 86400, not nan"),
+        ("max_queue_size", 0, "settings.max_queue_size must be 1 to "),
+    ],
+)
+def test_numbers_out_of_range(manager, archive, field, value, problem):
+    """A number is out of its range → InvalidInput naming the field."""
+    with pytest.raises(InvalidInput, match=problem):
+        manager.register(Registration(archive(), **{field: value}))
+
+
+@pytest.mark.parametrize("name", ["a b", "../up", "-x", "ä", ".hidden", "x/y"])
+def test_bad_name(manager, archive, name):
+    """The name has characters that names may not have → InvalidInput, and nothing is registered."""
+    with pytest.raises(InvalidInput, match="is no model name; give model_name with letters") as refused:
+        manager.register(Registration(archive(), model_name=name))
+    assert refused.value.field == "model_name"
+    assert manager.registry.models() == []
+
+
+def test_no_manifest(manager, tmp_path):
+    """The archive has no manifest → the caller must give the name and the handler, and then it is served."""
+    folder = tmp_path / "store" / "bare"
+    folder.mkdir(parents=True)
+    (folder / "echo.py").write_text("")
+    with pytest.raises(InvalidInput, match="no manifest that names the model; give model_name"):
+        manager.register(Registration("bare"))
+    with pytest.raises(InvalidArchive, match=r"names no handler; give one as file\.py"):
+        manager.register(Registration("bare", model_name="m"))
+    assert manager.register(Registration("bare", model_name="m", handler="echo.py")).version == "1.0"
+
+
+def test_twice(manager, archive):
+    """A version is registered already → VersionExists, and the first serves on."""
+    name = archive()
+    first = manager.register(Registration(name))
+    with pytest.raises(VersionExists, match=r'Model "digits" version 1\.0 is registered already'):
+        manager.register(Registration(name))
+    assert manager.registry.get("digits") is first
+
+
+def test_load_failure(manager, archive):
+    """The handler cannot load → ModelLoadFailed with the cause, and the version stays as FAILED."""
+    with pytest.raises(ModelLoadFailed, match=r'Model "digits" version 1\.0 failed to load: broken\.py, line 2: bad') as refused:
+        manager.register(Registration(archive(handler="broken.py")))
+    assert refused.value.metadata["cause"] == "broken.py, line 2: bad"
+    assert manager.registry.get("digits").pool.state is State.FAILED
+
+
+def test_register_again_after_a_failure(manager, archive):
+    """A version has failed and is registered again → the new one takes its place."""
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(archive(handler="broken.py")))
+    failed = manager.registry.get("digits")
+    version = manager.register(Registration(archive()))
+    assert manager.registry.get("digits") is version
+    assert failed.pool.state is State.UNLOADED
+
+
+# --- unregister, scale, default
+
+
+def test_unregister(manager, archive):
+    """A model is unregistered → it is gone, and its workers have ended."""
+    version = manager.register(Registration(archive()))
+    manager.unregister("digits")
+    assert version.pool.state is State.UNLOADED
+    with pytest.raises(ModelNotFound):
+        manager.unregister("digits")
+
+
+def test_unregister_one_version(manager, archive):
+    """One of two versions is unregistered → the default one refuses, the other goes."""
+    manager.register(Registration(archive()))
+    manager.register(Registration(archive(version="2.0")))
+    with pytest.raises(DefaultVersion, match=r"Version 1\.0 is the default .* set another default first"):
+        manager.unregister("digits", "1.0")
+    manager.unregister("digits", "2.0")
+    with pytest.raises(VersionNotFound):
+        manager.registry.get("digits", "2.0")
+    manager.unregister("digits", "1.0")
+    assert manager.registry.models() == []
+
+
+def test_unregister_all_versions(manager, archive):
+    """A model is unregistered without a version → all its versions go."""
+    versions = [manager.register(Registration(archive(version=number))) for number in ("1.0", "2.0")]
+    manager.unregister("digits")
+    assert [version.pool.state for version in versions] == [State.UNLOADED] * 2
+
+
+def test_unregister_waits_for_requests(make_manager, archive):
+    """A worker still computes → unregister without waiting returns, and the version drains."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    version = manager.register(Registration(archive(), wait=False))
+    manager.unregister("digits", wait=False)
+    assert (version.pool.state, manager.registry.models()) == (State.DRAINING, [])
+    engine.workers[0].exit()
+    assert version.pool.state is State.UNLOADED
+
+
+def test_unpacked_files_go(manager, archive, tmp_path):
+    """An archive file was unpacked and is unregistered → its files are gone."""
+    folder = tmp_path / "store" / archive()
+    shutil.make_archive(str(folder), "zip", folder)
+    folder.with_name(folder.name + ".zip").rename(tmp_path / "store" / "digits.mar")
+    version = manager.register(Registration("digits.mar"))
+    assert version.archive.folder.is_dir()
+    manager.unregister("digits")
+    assert not version.archive.folder.exists()
+
+
+def test_scale(manager, archive):
+    """The number of workers is changed → it returns when there are as many."""
+    manager.register(Registration(archive()))
+    assert len(manager.scale("digits", "", 3).pool.records()) == 3
+    assert len(manager.scale("digits", "1.0", 0).pool.records()) == 0
+
+
+@pytest.mark.parametrize("workers", [-1, 1025])
+def test_scale_out_of_range(manager, archive, workers):
+    """The number is out of range → InvalidInput naming the field."""
+    manager.register(Registration(archive()))
+    with pytest.raises(InvalidInput, match="workers must be 0 to 1024"):
+        manager.scale("digits", "", workers)
+
+
+def test_scale_failed(manager, archive):
+    """A failed version is scaled → ModelLoadFailed with its cause."""
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(archive(handler="broken.py")))
+    with pytest.raises(ModelLoadFailed, match="line 2: bad"):
+        manager.scale("digits", "", 2)
+
+
+def test_set_default(manager, archive):
+    """Another version is made the default → it is; an unknown one is refused."""
+    for number in ("1.0", "2.0"):
+        manager.register(Registration(archive(version=number)))
+    manager.set_default("digits", "2.0")
+    assert manager.registry.get("digits").version == "2.0"
+    with pytest.raises(VersionNotFound):
+        manager.set_default("digits", "3.0")
+
+
+# --- listeners and the end
+
+
+def drain(changes):
+    seen = []
+    while not changes.empty():
+        change = changes.get()
+        seen.append((change.state, change.ready_workers, change.target_workers))
+    return seen
+
+
+def test_listen(make_manager, archive):
+    """A listener is there → it hears of each change once, in order, until it leaves."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    changes, stop = subscribe(manager)
+    manager.register(Registration(archive(), wait=False))
+    engine.workers[0].become_ready()
+    manager.unregister("digits", wait=False)
+    engine.workers[0].exit()
+    assert drain(changes) == [(State.LOADING, 0, 1), (State.ACTIVE, 1, 1), (State.DRAINING, 0, 0), (State.UNLOADED, 0, 0)]
+    stop()
+    manager.register(Registration(archive(version="2.0"), wait=False))
+    assert drain(changes) == []
+
+
+def test_listen_late(manager, archive):
+    """A listener comes late → it hears the present state of every version first."""
+    manager.register(Registration(archive()))
+    manager.register(Registration(archive(name="other"), workers=0))
+    changes, _ = subscribe(manager)
+    assert drain(changes) == [(State.ACTIVE, 1, 1), (State.ACTIVE, 0, 0)]
+
+
+def test_listen_to_a_failure(manager, archive):
+    """A version fails → the change has its cause."""
+    changes = []
+    manager.listen(changes.append)
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(archive(handler="broken.py")))
+    assert changes[-1].state is State.FAILED
+    assert changes[-1].cause == "broken.py, line 2: bad"
+
+
+def test_close(make_manager, archive):
+    """The server ends and all is finished → True, and every version is unloaded."""
+    manager = make_manager()
+    version = manager.register(Registration(archive(), workers=2))
+    assert manager.close(SECONDS)
+    assert version.pool.state is State.UNLOADED
+
+
+def test_close_without_grace(make_manager, archive):
+    """The server ends and a worker does not → it is killed after the grace, and False is returned."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    version = manager.register(Registration(archive(), wait=False))
+    assert not manager.close(0.0)
+    assert engine.workers[0].killed == "the server was stopped"
+    assert version.pool.state is State.UNLOADED
