@@ -127,7 +127,7 @@ def test_scale_to_zero_finishes_what_it_has(client, register, gate):
         running = threads.submit(client.predict, name, gate.path)
         gate.wait_entered()
         waiting = [threads.submit(client.predict, name, "") for _ in range(3)]
-        until(lambda: client.model(name).versions[0].queued_requests == 2)
+        until(lambda: client.model(name).versions[0].queued_requests == 3)
         client.scale(name, 0, wait=False)
         gate.open()
         assert len({call.result().output["pid"] for call in (running, *waiting)}) == 1

@@ -1,0 +1,144 @@
+"""What workers cost, what becomes of their output, and that none outlives its server."""
+
+import os
+import re
+import signal
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+from servers import wait_gone
+
+MAX_ADDED_BYTES = 25 * 2**20
+MAX_READY_SECONDS = 0.3
+ROUNDS = 3
+
+
+def pids(client, model):
+    return [worker.pid for version in client.model(model).versions for worker in version.workers]
+
+
+def private_bytes(pid):
+    return psutil.Process(pid).memory_full_info().uss
+
+
+@pytest.mark.slow
+def test_cost_of_more_workers(client, server, digits_archive, record_property):
+    """Digits scaled from 1 to 4 workers → each new one is ready within 0.3 s and has at most 25 MiB of its own, after a prediction too."""
+    name = "digits-cost"
+    picture = (Path(__file__).parents[2] / "examples" / "digits" / "samples" / "seven.png").read_bytes()
+    client.register(str(digits_archive), name=name, batch_size=1)
+    slowest, added = [], []
+    for _ in range(ROUNDS):
+        first = pids(client, name)
+        lines = len(server.log.lines("worker ready", f"model={name}"))
+        client.scale(name, 4)
+        ready = server.log.wait_for("worker ready", f"model={name}", count=lines + 3)[lines:]
+        slowest.append(max(float(re.search(r"seconds=([\d.]+)", line)[1]) for line in ready))
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda _: client.predict(name, picture), range(64)))
+        added.append(max(private_bytes(pid) for pid in pids(client, name) if pid not in first))
+        client.scale(name, 1)
+    client.unregister(name)
+    record_property("worker_ready_seconds", statistics.median(slowest))
+    record_property("worker_private_mib", round(statistics.median(added) / 2**20, 1))
+    print(f"worker ready in {statistics.median(slowest):.3f} s, private memory {statistics.median(added) / 2**20:.1f} MiB")
+    assert statistics.median(slowest) <= MAX_READY_SECONDS
+    assert statistics.median(added) <= MAX_ADDED_BYTES
+
+
+def test_output_in_the_log(client, server, register):
+    """What a handler prints on either stream → the log, with model, version and worker."""
+    name = register("noisy", version="2.1")
+    client.predict(name, "Grüße\nzweite Zeile")
+    (worker,) = client.model(name).versions[0].workers
+    for line in ("out Grüße", "err Grüße", "zweite Zeile"):
+        server.log.wait_for("handler output", f"model={name} version=2.1 worker={worker.id}", line)
+
+
+def test_server_never_loads_torch(client, server, register):
+    """The server's own process, after predictions → no torch in its memory map; its worker has it."""
+    name = register("echo")
+    client.predict(name, "x")
+    assert "libtorch" not in Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{pids(client, name)[0]}/maps").read_text()
+
+
+def test_modules_are_private(client, register):
+    """Two models with a module of the same name → each its own."""
+    one = register("handler", code="import sys\nvalue = 1\ndef handle(data, context):\n    return [value] * len(data or [])\n")
+    two = register("handler", code="import sys\nvalue = 2\ndef handle(data, context):\n    return [value] * len(data or [])\n")
+    assert [client.predict(name, "x").output for name in (one, two, one)] == [1, 2, 1]
+
+
+@pytest.fixture
+def gate_server(start_server, archive):
+    """A server of its own with two workers of the gate."""
+    return start_server("--workers", "2", archive("gate"))
+
+
+def family(server):
+    """Handles of all processes under a server."""
+    return [os.pidfd_open(child.pid) for child in psutil.Process(server.process.pid).children(recursive=True)]
+
+
+def test_killed_server_leaves_no_worker(gate_server, gate):
+    """SIGKILL for the server while a call runs → fork server and workers end too."""
+    with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        processes = family(gate_server)
+        assert len(processes) == 3
+        gate_server.process.kill()
+        for process in processes:
+            wait_gone(process)
+        assert running.exception().code is grpc.StatusCode.UNAVAILABLE
+    assert gate_server.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_drain(number, gate_server, gate):
+    """SIGTERM or Ctrl-C while a call runs → it is finished, exit 0, no process left."""
+    with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        processes = family(gate_server)
+        gate_server.process.send_signal(number)
+        gate_server.log.wait_for("draining")
+        gate.open()
+        assert running.result().output["pid"]
+    assert gate_server.wait() == 0
+    for process in processes:
+        wait_gone(process)
+
+
+def test_second_signal(gate_server, gate):
+    """A second SIGTERM while it drains → the end at once, workers included."""
+    with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        processes = family(gate_server)
+        gate_server.process.terminate()
+        gate_server.log.wait_for("draining")
+        gate_server.process.terminate()
+        assert gate_server.wait(5) != 0
+        for process in processes:
+            wait_gone(process, 5)
+        assert running.exception().code is grpc.StatusCode.UNAVAILABLE
+
+
+def test_drain_time_runs_out(start_server, archive, gate):
+    """A call that outlasts --drain-seconds → it ends with UNAVAILABLE or CANCELLED, exit 1, no process left."""
+    server = start_server("--drain-seconds", "0.5", archive("gate"))
+    with server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        processes = family(server)
+        server.process.terminate()
+        assert running.exception().code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    assert server.wait(20) == 1
+    for process in processes:
+        wait_gone(process)

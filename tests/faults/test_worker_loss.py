@@ -1,0 +1,199 @@
+"""Workers that end, hang or are killed: every call gets one truthful status, and the model comes back by itself."""
+
+import os
+import re
+import signal
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import psutil
+import pytest
+from servers import until, wait_gone
+
+from servegrpc.client import CallError
+
+ABORTED = grpc.StatusCode.ABORTED
+
+
+@pytest.fixture
+def once(server):
+    """A client that tries each call once, so that every status is seen."""
+    with server.client(attempts=1) as client:
+        yield client
+
+
+def workers(client, model):
+    return [worker for worker in client.model(model).versions[0].workers if worker.state == "READY"]
+
+
+def wait_back(client, model, count, without=()):
+    """Wait until the model is ACTIVE with `count` ready workers, none of them in `without`."""
+
+    def back():
+        (version,) = client.model(model).versions
+        assert version.state != "FAILED", version.cause
+        pids = {worker.pid for worker in workers(client, model)}
+        return version.state == "ACTIVE" and len(pids) == count and pids.isdisjoint(without)
+
+    until(back)
+
+
+@pytest.mark.slow
+def test_kill_during_load(once, register):
+    """One of two workers killed under 32 callers, three times → ACTIVE again each time; only calls of a killed worker's batch fail."""
+    model = register("gate", workers=2, batch_size=4)
+    lost, answered = Counter(), 0
+
+    def call(number):
+        try:
+            return once.predict(model, "", request_id=f"call-{number}").output["pid"]
+        except CallError as error:
+            return error
+
+    with ThreadPoolExecutor(32) as threads:
+        for kill in range(3):
+            victim = workers(once, model)[0]
+            running = os.pidfd_open(victim.pid)
+            calls = [threads.submit(call, f"{kill}-{number}") for number in range(400)]
+            until(lambda calls=calls: sum(one.done() for one in calls) > 50)
+            os.kill(victim.pid, signal.SIGKILL)
+            wait_gone(running)
+            for one in calls:
+                outcome = one.result()
+                if isinstance(outcome, CallError):
+                    assert (outcome.code, outcome.reason, outcome.metadata["worker"]) == (ABORTED, "WORKER_LOST", str(victim.id))
+                    lost[kill] += 1
+                else:
+                    answered += 1
+            wait_back(once, model, 2, without={victim.pid})
+    assert all(count <= 4 for count in lost.values()), lost
+    assert answered + lost.total() == 1200
+
+
+def test_kill_of_the_running_worker(once, register, gate):
+    """The worker of a running call killed, with calls waiting → that call is WORKER_LOST, the others are answered by the next worker."""
+    model = register("gate")
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(once.predict, model, gate.path, request_id="lost-1")
+        gate.wait_entered()
+        waiting = [threads.submit(once.predict, model, "") for _ in range(5)]
+        until(lambda: once.model(model).versions[0].queued_requests == 5)
+        (victim,) = workers(once, model)
+        os.kill(victim.pid, signal.SIGKILL)
+        error = running.exception()
+        gate.open()
+        assert {call.result().output["pid"] for call in waiting} == {worker.pid for worker in workers(once, model)} != {victim.pid}
+    assert (error.code, error.reason) == (ABORTED, "WORKER_LOST")
+    assert error.metadata == {
+        "model_name": model,
+        "model_version": "1.0",
+        "worker": str(victim.id),
+        "cause": "signal 9 (SIGKILL)",
+        "request_id": "lost-1",
+    }
+
+
+def test_idle_worker_killed(client, register, server):
+    """An idle worker killed → a new one, without any call failing; the log says what happened."""
+    model = register("gate")
+    (victim,) = workers(client, model)
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_back(client, model, 1, without={victim.pid})
+    server.log.wait_for("worker lost", f"model={model}", f"worker={victim.id}", "signal 9 (SIGKILL)")
+    assert client.predict(model, "").output["pid"] != victim.pid
+
+
+def test_call_that_was_not_begun(once, register):
+    """A worker killed with a call that it has not begun → the call is answered by the next worker, without an error."""
+    model = register("gate")
+    (victim,) = workers(once, model)
+    os.kill(victim.pid, signal.SIGSTOP)
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(once.predict, model, "")
+        os.kill(victim.pid, signal.SIGKILL)
+        assert running.result().output["pid"] != victim.pid
+
+
+@pytest.mark.parametrize(
+    ("deed", "cause"),
+    [("exit", "exit code 0"), ("sys.exit", "exit code 7"), ("segfault", "signal 11 (SIGSEGV)")],
+)
+def test_handler_ends_its_process(deed, cause, once, register, server):
+    """A handler that exits or crashes → ABORTED naming how, in the log too; the next call is answered."""
+    model = register("misbehave")
+    (victim,) = workers(once, model)
+    with pytest.raises(CallError, match=re.escape(cause)) as caught:
+        once.predict(model, deed, request_id=f"deed-{deed}")
+    assert (caught.value.code, caught.value.reason) == (ABORTED, "WORKER_LOST")
+    assert caught.value.metadata["cause"].startswith(cause)
+    assert caught.value.metadata["worker"] == str(victim.id)
+    server.log.wait_for("worker lost", f"deed-{deed}", cause)
+    assert once.predict(model, "pid").output != victim.pid
+
+
+def test_hung_handler(once, register):
+    """A handler that hangs → killed at the response timeout, DEADLINE_EXCEEDED saying so; the next call is answered."""
+    model = register("misbehave", response_timeout=0.5)
+    (victim,) = workers(once, model)
+    running = os.pidfd_open(victim.pid)
+    with pytest.raises(CallError, match=r"took longer than 0\.5s") as caught:
+        once.predict(model, "hang", request_id="hung-1")
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RESPONSE_TIMEOUT")
+    assert (caught.value.metadata["worker"], caught.value.metadata["request_id"]) == (str(victim.id), "hung-1")
+    wait_gone(running)
+    assert once.predict(model, "pid").output != victim.pid
+
+
+def test_stopped_worker(once, register):
+    """A worker that the system stops → killed at the response timeout; the call it never began is answered by the next one."""
+    model = register("misbehave", response_timeout=0.5)
+    (victim,) = workers(once, model)
+    running = os.pidfd_open(victim.pid)
+    os.kill(victim.pid, signal.SIGSTOP)
+    assert once.predict(model, "pid").output != victim.pid
+    wait_gone(running)
+
+
+def test_poison(client, once, register):
+    """A handler that ends its process at every call → FAILED after five, with the cause; registered again it serves."""
+    model = register("misbehave", config="minWorkers: 1\n")
+
+    def state():
+        return once.model(model).versions[0]
+
+    for _ in range(20):
+        if state().state == "FAILED":
+            break
+        with pytest.raises(CallError):
+            once.predict(model, "exit")
+    assert state().state == "FAILED"
+    assert "exit code 0" in state().cause
+    with pytest.raises(CallError) as caught:
+        once.predict(model, "pid")
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
+    register("misbehave", name=model)
+    assert once.predict(model, "pid").output
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_fork_server_killed(count, start_server, archive):
+    """The fork server killed → its workers end with it, and all come back under a new one."""
+    server = start_server("--workers", str(count), archive("gate"))
+    with server.client() as client:
+        before = {worker.pid for worker in workers(client, "gate")}
+        (fork_server,) = psutil.Process(server.process.pid).children()
+        fork_server.kill()
+        wait_back(client, "gate", count, without=before)
+        assert client.predict("gate", "").output["pid"] not in before
+
+
+def test_children_of_a_handler(once, register):
+    """A worker killed whose handler has started a process → that process ends too."""
+    code = "import subprocess\ndef handle(data, context):\n    return [subprocess.Popen(['sleep', '1000']).pid for _ in data or []]\n"
+    model = register("spawning", code=code)
+    child = os.pidfd_open(once.predict(model, "x").output)
+    (victim,) = workers(once, model)
+    os.kill(victim.pid, signal.SIGKILL)
+    wait_gone(child)
+    wait_back(once, model, 1, without={victim.pid})
