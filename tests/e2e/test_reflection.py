@@ -132,3 +132,11 @@ def test_unknown_field(server, echo):
     result = buf_curl("-d", json.dumps({"modelName": echo, "input": {}}), f"http://{server.inference}/{INFERENCE}/Predict")
     assert result.returncode != 0
     assert 'unknown field "input"' in result.stderr
+
+
+@pytest.mark.parametrize("port", ["inference", "management"])
+def test_methods(port, server):
+    """All methods of all services listed → described, reflection's own too."""
+    result = buf_curl("--list-methods", f"http://{getattr(server, port)}")
+    assert result.returncode == 0, result.stderr
+    assert "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" in result.stdout.split()
