@@ -1,0 +1,189 @@
+"""What packagers do wrong: each archive gets a clear error, and the server serves on."""
+
+import io
+import json
+import re
+import tarfile
+import zipfile
+
+import grpc
+import pytest
+from servers import numbers
+
+from servegrpc.client import CallError
+
+INVALID, NOT_FOUND, FAILED_PRECONDITION = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+
+
+@pytest.fixture(scope="module")
+def echo(register):
+    return register("echo")
+
+
+@pytest.fixture(autouse=True)
+def _serves_on(client, echo):
+    """After every test the same server answers, and it still has its other model."""
+    yield
+    assert client.predict(echo, "still there").output == "still there"
+
+
+def manifest(**model):
+    return json.dumps({"model": {"modelName": "bad", "modelVersion": "1.0", "handler": "handler.py", **model}})
+
+
+def write_zip(path, entries):
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in entries.items():
+            file.writestr(name, content)
+    return path
+
+
+def linked_zip(path):
+    entry = zipfile.ZipInfo("weights.pt")
+    entry.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("MAR-INF/MANIFEST.json", manifest())
+        file.writestr(entry, "/etc/hostname")
+    return path
+
+
+def linked_tar(path):
+    with tarfile.open(path, "w:gz") as file:
+        entry = tarfile.TarInfo("bad/weights.pt")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        file.addfile(entry, io.BytesIO())
+    return path
+
+
+def truncated(path):
+    whole = write_zip(path, {"MAR-INF/MANIFEST.json": manifest(), "handler.py": "x" * 5000}).read_bytes()
+    path.write_bytes(whole[:-100])
+    return path
+
+
+def no_zip(path):
+    path.write_text("not an archive")
+    return path
+
+
+BAD_ARCHIVES = {
+    "no zip": (no_zip, "is neither a zip (.mar) nor a gzipped tar (.tar.gz)"),
+    "truncated": (truncated, "is damaged or cut short"),
+    "..": (lambda path: write_zip(path, {"../outside.txt": "x"}), "has an entry outside its folder: '../outside.txt'"),
+    "absolute": (lambda path: write_zip(path, {"/outside.txt": "x"}), "has an entry outside its folder: '/outside.txt'"),
+    "link in a zip": (linked_zip, "no regular file or folder: 'weights.pt'"),
+    "link in a tar": (linked_tar, "no regular file or folder: 'bad/weights.pt'"),
+    "manifest no JSON": (lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": "{\n}]"}), "MANIFEST.json, line 2: not valid JSON"),
+    "weights missing": (
+        lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": manifest(serializedFile="w.pt"), "handler.py": ""}),
+        'serializedFile "w.pt" is not in the archive',
+    ),
+    "no handler": (lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": manifest(handler="")}), "names no handler"),
+    "config no YAML": (
+        lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": manifest(configFile="c.yaml"), "handler.py": "", "c.yaml": "a: [1\n"}),
+        "c.yaml, line 2: not valid YAML",
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "words"), BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
+def test_bad_archive(write, words, client, tmp_path):
+    """An archive that is damaged, unsafe or incomplete → INVALID_ARGUMENT saying what and where; nothing registered or written outside."""
+    folder = tmp_path / "store" / "deep"
+    folder.mkdir(parents=True)
+    path = write(folder / "bad.mar")
+    with pytest.raises(CallError, match=re.escape(words)) as caught:
+        client.register(str(path))
+    assert (caught.value.code, caught.value.reason) == (INVALID, "INVALID_ARCHIVE")
+    assert caught.value.metadata == {"archive": str(path)}
+    assert "bad" not in {model.name for model in client.models()}
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+def test_archive_without_manifest(client, tmp_path):
+    """An archive without a manifest → INVALID_ARGUMENT saying what to give; with name and handler given, it is served."""
+    path = write_zip(tmp_path / "bare.mar", {"mine.py": "def handle(data, context):\n    return [1] * len(data or [])\n"})
+    with pytest.raises(CallError, match="the archive has no manifest that names the model; give model_name") as caught:
+        client.register(str(path))
+    assert caught.value.code is INVALID
+    with pytest.raises(CallError, match=r"names no handler; give one as file\.py"):
+        client.register(str(path), name="bare")
+    client.register(str(path), name="bare", handler="mine.py")
+    assert client.predict("bare", "x").output == 1
+    client.unregister("bare")
+
+
+def test_archive_missing(client):
+    """An archive that is not there → NOT_FOUND naming it."""
+    with pytest.raises(CallError, match=r'Archive "/nowhere/digits\.mar" was not found') as caught:
+        client.register("/nowhere/digits.mar")
+    assert (caught.value.code, caught.value.reason) == (NOT_FOUND, "ARCHIVE_NOT_FOUND")
+
+
+def test_no_model_store(client):
+    """A name of an archive on a server without a model store → NOT_FOUND saying which option is missing."""
+    with pytest.raises(CallError, match="the model store is not set; set --model-store") as caught:
+        client.register("digits.mar")
+    assert (caught.value.code, caught.value.reason) == (NOT_FOUND, "ARCHIVE_NOT_FOUND")
+
+
+def test_model_store_missing(start_server, tmp_path):
+    """A model store that does not exist → NOT_FOUND saying so."""
+    server = start_server("--model-store", tmp_path / "nowhere")
+    with server.client() as client, pytest.raises(CallError, match="the model store does not exist") as caught:
+        client.register("digits.mar")
+    assert caught.value.code is NOT_FOUND
+
+
+def test_near_name_in_the_model_store(start_server, archive, tmp_path):
+    """A name that is almost one in the model store → NOT_FOUND with the right one; that one is registered."""
+    archive("echo").rename(tmp_path / "echo.mar")
+    server = start_server("--model-store", tmp_path)
+    with server.client() as client:
+        with pytest.raises(CallError, match=r"did you mean echo\.mar\?"):
+            client.register("ecko.mar")
+        client.register("echo.mar")
+        assert client.predict("echo", "x").output == "x"
+
+
+BAD_HANDLERS = {
+    "import": ("import nothing_of_that_name\n", "handler.py, line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+    "syntax": ("def handle(data, context):\n    return [\n", "handler.py, line 2: SyntaxError"),
+    "initialize": (
+        "class Model:\n    def initialize(self, context):\n        self.x = open('w.pt')\n    def handle(self, data, context): ...\n",
+        "handler.py, line 3: FileNotFoundError",
+    ),
+    "nothing in it": ("x = 1\n", 'needs a function "handle" or exactly one class; classes there: none'),
+    "exit": ("import sys\nsys.exit('no license')\n", "handler.py, line 2: SystemExit: no license"),
+}
+
+
+@pytest.mark.parametrize(("code", "words"), BAD_HANDLERS.values(), ids=BAD_HANDLERS)
+def test_handler_fails_to_load(code, words, client, server, archive):
+    """A handler that fails to load → FAILED_PRECONDITION with the cause and line; the model is FAILED, refuses, and is not tried again."""
+    name = f"unloadable-{next(numbers)}"
+    with pytest.raises(CallError, match=re.escape(words)) as caught:
+        client.register(str(archive(name=name, code=code)), workers=1)
+    assert (caught.value.code, caught.value.reason) == (FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
+    assert words in caught.value.metadata["cause"]
+    (version,) = client.model(name).versions
+    assert (version.state, version.workers) == ("FAILED", ())
+    assert words in version.cause
+    with pytest.raises(CallError, match="Register it again or unregister it") as caught:
+        client.predict(name, "x")
+    assert (caught.value.code, caught.value.reason) == (FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
+    assert len(server.log.lines("worker lost", f"model={name}")) == 1
+    client.unregister(name)
+
+
+def test_handler_takes_too_long_to_load(client, archive):
+    """A handler that never ends loading → FAILED at the startup timeout, saying so."""
+    code = "import threading\nthreading.Event().wait()\n"
+    with pytest.raises(CallError, match=r"took longer than the startup timeout of 0\.3 s") as caught:
+        client.register(str(archive(name="endless", code=code)), startup_timeout=0.3)
+    assert caught.value.reason == "MODEL_LOAD_FAILED"
+    client.unregister("endless")
