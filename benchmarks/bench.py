@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import tempfile
 import time
@@ -129,7 +130,15 @@ def measure_scenario(plan: Plan, scenario: Scenario, peers: list[Peer], results:
 
 
 def sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
-    """Measure one server once; it begins and ends with nothing left to do, since h2load leaves when its time is over."""
+    """Measure one server once; again if h2load hangs, as it may at its end with hundreds of HTTP/1.1 connections."""
+    try:
+        return _sample(peer, target, cell, seconds)
+    except subprocess.TimeoutExpired:
+        return _sample(peer, target, cell, seconds)
+
+
+def _sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
+    """Measure one server; it begins and ends with nothing left to do, since h2load leaves when its time is over."""
     load.check(target, calls=cell.concurrency)
     before = measure.cpu_seconds(peer.pid)
     seen = load.run(target, cell.concurrency, seconds)
@@ -205,6 +214,7 @@ def _attempt(results: Results, what: str, work: Callable[..., object], *argument
     try:
         work(*arguments)
     except Faults as fault:
-        results.failures.append(f"{what}: {type(fault).__name__}: {str(fault)[-500:]}")
+        last_line = (str(fault).strip().splitlines() or [""])[-1]
+        results.failures.append(f"{what}: {type(fault).__name__}: {re.sub(r'/[^ ,]+/', '', last_line)[:300]}")
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib as mpl
@@ -37,24 +38,29 @@ def draw(results: Results, folder: Path) -> None:
 
 def _bars(medians: Medians, figure: Figure, title: str, path: Path) -> None:
     cells = [cell for cell in CELLS if cell in medians.cells()]
-    shown, axes = plt.subplots(figsize=(11, 5), layout="constrained")
-    peers = [peer for peer in medians.peers() if peer != OFFLINE]
-    width = 0.85 / len(peers)
-    for number, peer in enumerate(peers):
-        places = [place + (number - (len(peers) - 1) / 2) * width for place in range(len(cells))]
-        axes.bar(places, [medians.get(peer, cell, figure) or float("nan") for cell in cells], width, label=peer, color=_color(peer))
-    axes.set_yscale("log")
-    axes.set_xticks(range(len(cells)), [str(cell) for cell in cells])
-    axes.grid(visible=False, axis="x")
-    axes.set_title(title, loc="left")
-    shown.legend(loc="outside lower center", ncols=len(peers), frameon=False)
+    peers = [peer for peer in reversed(medians.peers()) if peer != OFFLINE]
+    shown, grid = plt.subplots(2, 3, figsize=(12, 1.5 + 0.5 * len(peers)), layout="constrained", squeeze=False)
+    for cell, axes in itertools.zip_longest(cells, grid.flat):
+        if cell is None:
+            axes.set_axis_off()
+            continue
+        values = {peer: value for peer in peers if (value := medians.get(peer, cell, figure))}
+        bars = axes.barh(list(values), list(values.values()), color=[_color(peer) for peer in values])
+        axes.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=8)
+        axes.set_title(str(cell), fontsize=10)
+        axes.margins(x=0.18)
+        axes.grid(visible=False)
+        axes.set_xticks([])
+    shown.suptitle(title)
     shown.savefig(path)
     plt.close(shown)
 
 
 def _latency(medians: Medians, path: Path) -> None:
-    shown, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     cells = sorted((cell for cell in medians.cells() if _is_line(cell)), key=lambda cell: cell.concurrency)
+    if len(cells) < 2:
+        return
+    shown, axes = plt.subplots(figsize=(8, 5), layout="constrained")
     for peer in medians.peers():
         points = [(cell.concurrency, value) for cell in cells if (value := medians.get(peer, cell, "p50_ms"))]
         if points:
@@ -62,6 +68,7 @@ def _latency(medians: Medians, path: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="concurrent requests", ylabel="p50, ms")
     axes.set_xticks([cell.concurrency for cell in cells], [str(cell.concurrency) for cell in cells], minor=False)
     axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title("Median latency, noop, batch size 8 (less is better)", loc="left")
     shown.legend(loc="outside right center", frameon=False)
     shown.savefig(path)

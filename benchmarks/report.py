@@ -61,12 +61,13 @@ def write(plan: Plan, results: Results, machine: dict[str, str], versions: dict[
         "checks": [asdict(check) for check in found],
     }
     (folder / "results.json").write_text(json.dumps(everything, indent=1, ensure_ascii=False) + "\n")
-    console = Console(width=200)
+    console = Console(width=200, highlight=False)
     about = Table("Machine and versions", ["what", "which"], [[name, value] for name, value in (machine | versions).items()])
     shown = [about, *(table for table in tables(results, found) if table.rows)]
     (folder / "tables.md").write_text("\n".join(table.as_markdown() for table in shown))
     for table in shown:
-        console.print(table.as_rich())
+        if not table.title.startswith("Measured"):  # too wide for a terminal; it is in the file
+            console.print(table.as_rich())
 
 
 def _check_row(check: Check) -> list[str]:
