@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import tomllib
 from pathlib import Path
@@ -37,7 +38,7 @@ class ServerConfig(BaseModel):
 
     def unpack_root(self) -> Path:
         """Return the folder that archives are unpacked under; each server makes its own below it."""
-        return Path(tempfile.gettempdir()) / "servegrpc"
+        return Path(tempfile.gettempdir()) / f"servegrpc-{os.getuid()}"
 
 
 def load_config(file: Path | None, overrides: dict[str, object]) -> ServerConfig:
@@ -49,11 +50,12 @@ def load_config(file: Path | None, overrides: dict[str, object]) -> ServerConfig
     if file is not None:
         try:
             values = tomllib.loads(file.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidInput(f"{file.name}: {error}", field="config") from None
     values |= {key: value for key, value in overrides.items() if value is not None}
     try:
         return ServerConfig.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise InvalidInput(f"Bad setting: {problems}.", field="config") from None
+        where = f"{file.name} or the command line: " if file else ""
+        raise InvalidInput(f"Bad setting: {where}{problems}.", field="config") from None

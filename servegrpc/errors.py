@@ -7,7 +7,7 @@
     ├── ArchiveNotFound, InvalidArchive              what was packaged
     ├── HandlerError, InvalidHandlerResult           what the handler did
     ├── WorkerLost, ResponseTimeout                  what happened to its process
-    └── RequestExpired, RequestCancelled, MessageTooLarge, ServerError
+    └── RequestExpired, RequestCancelled, ServerError
 
 A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
 Reasons are those of `protos/servegrpc/v1/errors.proto`. Handlers, workers and the server all raise these; nothing here imports grpc.
@@ -165,9 +165,12 @@ class InvalidHandlerResult(ServeError):
 
 
 class WorkerLost(ServeError):
-    """The worker ended while it ran the request."""
+    """The worker ended while it ran the request.
 
-    code = Code.UNAVAILABLE
+    ABORTED and not UNAVAILABLE: the handler may have done part of its work, so only who knows that it may run twice should send it again.
+    """
+
+    code = Code.ABORTED
     reason = "WORKER_LOST"
 
 
@@ -190,10 +193,3 @@ class RequestCancelled(ServeError):
 
     code = Code.CANCELLED
     reason = "REQUEST_CANCELLED"
-
-
-class MessageTooLarge(ServeError):
-    """A message is larger than the server accepts or may send."""
-
-    code = Code.RESOURCE_EXHAUSTED
-    reason = "MESSAGE_TOO_LARGE"

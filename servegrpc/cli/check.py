@@ -66,7 +66,7 @@ def check(archive: Path, inputs: tuple[str, ...], handler: str, model_name: str,
             if as_json:
                 click.echo(json.dumps(found, default=str))
         finally:
-            manager.close(grace_seconds=0)
+            manager.close()
 
 
 def _run(version: ModelVersion, inputs: dict[str, object]) -> object:

@@ -33,6 +33,7 @@ DEFAULT_HANDLERS = (
     "object_detector",
     "text_classifier",
     "trt_llm_handler",
+    "vision_handler",
     "vllm_handler",
 )
 ARCHIVE_SUFFIXES = {"default": ".mar", "zip-store": ".mar", "tgz": ".tar.gz", "no-archive": ""}

@@ -67,6 +67,7 @@ class BatchQueue(Generic[WorkerT]):
         self._idle: list[WorkerT] = []
         self._half_busy: list[WorkerT] = []
         self._in_flight: dict[WorkerT, int] = {}
+        self._leaving: dict[WorkerT, int] = {}  # batches in flight of workers that were removed
 
     def __len__(self) -> int:
         """The number of requests that wait."""
@@ -79,7 +80,7 @@ class BatchQueue(Generic[WorkerT]):
         """
         with self._lock:
             if self._waiting >= self.max_queue_size:
-                raise QueueFull(f"{self._waiting} requests wait already; try again later", max_queue_size=self.max_queue_size)
+                raise QueueFull(f"{self._waiting} requests wait already", max_queue_size=self.max_queue_size)
             request.waiting = True
             self._requests.append(request)
             self._waiting += 1
@@ -120,18 +121,31 @@ class BatchQueue(Generic[WorkerT]):
             self._idle.append(worker)
 
     def remove_worker(self, worker: WorkerT) -> bool:
-        """Give a worker no more batches. Returns whether it has none in flight."""
+        """Give a worker no more batches. Returns whether it has none in flight; if not, `release` says when the last one is answered."""
         with self._lock:
             for free in (self._idle, self._half_busy):
                 if worker in free:
                     free.remove(worker)
-            return self._in_flight.pop(worker, 0) == 0
+            left = self._in_flight.pop(worker, 0)
+            if left:
+                self._leaving[worker] = left
+            return left == 0
 
-    def release(self, worker: WorkerT) -> None:
-        """Note that a worker has answered one batch; call `assign` next."""
+    def forget_worker(self, worker: WorkerT) -> None:
+        """Give a worker no more batches, and expect no answers from it: it is gone."""
+        self.remove_worker(worker)
+        with self._lock:
+            self._leaving.pop(worker, None)
+
+    def release(self, worker: WorkerT) -> bool:
+        """Note that a worker has answered one batch; call `assign` next. Returns True for the last batch of one that was removed."""
         with self._lock:
             if worker not in self._in_flight:
-                return
+                self._leaving[worker] -= 1
+                if self._leaving[worker]:
+                    return False
+                del self._leaving[worker]
+                return True
             self._in_flight[worker] -= 1
             if self._in_flight[worker]:
                 self._half_busy.append(worker)
@@ -139,6 +153,7 @@ class BatchQueue(Generic[WorkerT]):
                 if worker in self._half_busy:
                     self._half_busy.remove(worker)
                 self._idle.append(worker)
+            return False
 
     def assign(self, now: float, *, calls: int = 1, prefetch: bool = True) -> Assignment[WorkerT]:
         """Decide which requests go to which workers now. The caller hands them over, answers the dropped and calls again at `next_at`.

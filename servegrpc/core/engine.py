@@ -45,6 +45,7 @@ class WorkerExit:
     load_error: str = ""
     output: Sequence[str] = ()  # its last lines
     untouched: int = 0  # how many of the requests it had, the last ones sent, never reached its handler
+    blameless: bool = False  # it ended with what it was forked from, not by itself
 
 
 class Worker(Protocol):

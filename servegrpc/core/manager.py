@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
+import structlog
+
 from servegrpc.core.archive import ModelArchive, open_archive
 from servegrpc.core.engine import Engine, HandlerSpec
 from servegrpc.core.model import ModelChange, ModelSettings, State
@@ -22,7 +24,9 @@ from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import DefaultVersion, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError, VersionExists
+from servegrpc.errors import DefaultVersion, Draining, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError, VersionExists
+
+log = structlog.get_logger()
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*
 MAX_WORKERS = 1024
@@ -82,6 +86,8 @@ class ModelManager:
         except ServeError:
             archive.remove()
             raise
+        for warning in archive.config.warnings:
+            log.warning("model config", model=version.name, version=version.version, problem=warning)
         version.pool.scale(workers)
         if registration.wait:
             self._wait_loaded(version)
@@ -121,6 +127,13 @@ class ModelManager:
         found.pool.scale(workers)
         if wait:
             self._wait_loaded(found)
+            if found.pool.target < workers and found.pool.cause:
+                raise ModelLoadFailed(
+                    f"{found.pool.label} has {found.pool.target} workers; more cannot be kept running: {found.pool.cause}",
+                    model_name=found.name,
+                    model_version=found.version,
+                    cause=found.pool.cause,
+                )
         return found
 
     def set_default(self, name: str, version: str) -> ModelVersion:
@@ -128,6 +141,8 @@ class ModelManager:
         with self._lock:
             found = self.registry.get(name, version)
             self.registry.set_default(found)
+        for one in self.registry.model(name).versions.values():
+            self._publish(one)
         return found
 
     def listen(self, listener: Callable[[ModelChange], None]) -> Callable[[], None]:
@@ -146,20 +161,26 @@ class ModelManager:
 
         return stop
 
-    def close(self, grace_seconds: float) -> bool:
-        """Drain everything, kill what is left after the grace, and end the engine. Returns whether all work was finished."""
+    def drain(self, grace_seconds: float) -> bool:
+        """Take nothing new, and wait until what was accepted is finished; returns whether it was, within the grace."""
         deadline = monotonic() + grace_seconds
-        versions = self.registry.versions()
+        with self._lock:
+            self._closing = True
+            versions = self.registry.versions()
         for version in versions:
             version.pool.drain()
-        finished = [version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions]
-        for version in versions:
+        return all([version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions])  # noqa: C419
+
+    def close(self, grace_seconds: float = 0.0) -> bool:
+        """Drain, end what is left after the grace, and the engine; returns whether all was finished."""
+        finished = self.drain(grace_seconds)
+        for version in self.registry.versions():
             version.pool.kill()
         self._engine.close()
         self.timer.close()
-        for version in versions:
+        for version in self.registry.versions():
             version.archive.remove()
-        return all(finished)
+        return finished
 
     def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, int]:
         name = registration.model_name or archive.model_name or ""
@@ -184,6 +205,8 @@ class ModelManager:
         settings = _settings(registration, archive)
         workers = next(n for n in (registration.workers, config.min_workers, self._default_workers) if n is not None)
         with self._lock:
+            if self._closing:
+                raise Draining("The server is stopping and registers no more models.")
             failed = self._check_free(name, archive.model_version)
 
             def changed() -> None:
@@ -219,9 +242,11 @@ class ModelManager:
 
     def _publish(self, version: ModelVersion) -> None:
         pool = version.pool
-        ready = sum(record.state is WorkerState.READY for record in pool.records())
-        change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, time.time())
         with self._lock:
+            ready = sum(record.state is WorkerState.READY for record in pool.records())
+            model = next((model for model in self.registry.models() if model.name == version.name), None)
+            default = model is not None and model.default_version == version.version
+            change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, default, time.time())
             key = (version.name, version.version)
             if {(v.name, v.version): v for v in self.registry.versions()}.get(key, version) is not version:
                 return  # a failed version that was replaced says no more

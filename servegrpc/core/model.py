@@ -47,4 +47,5 @@ class ModelChange:
     ready_workers: int
     target_workers: int
     cause: str
+    is_default: bool
     time: float  # seconds since the epoch

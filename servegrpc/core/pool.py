@@ -63,7 +63,8 @@ class WorkerPool:
         self._records: dict[int, WorkerRecord] = {}
         self._loaded = False  # it has had all its workers once
         self._ever_ready = False
-        self._failures = 0
+        self._failures = 0  # losses in a row: no worker started after the last lost one has answered yet
+        self._last_lost = 0
         self._restart_at = 0.0
         self.stats = PoolStats()
         self._pace = Pace()
@@ -100,7 +101,7 @@ class WorkerPool:
 
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
-        ready = sum(record.state is WorkerState.READY for record in list(self._records.values()))
+        ready = self._count_ready()
         return self._pace.expected_wait(len(self.queue) / self.settings.batch_size, ready)
 
     def _names(self) -> dict[str, object]:
@@ -140,7 +141,7 @@ class WorkerPool:
         """Send requests; returns False when the worker has just gone and they are queued again."""
         now = monotonic()
         if not record.send(requests, now):
-            self.queue.remove_worker(record)
+            self.queue.forget_worker(record)
             self.queue.put_back(requests)
             return False
         for request in requests:
@@ -181,16 +182,16 @@ class WorkerPool:
         record = self._records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
-        self._failures = 0
+        if worker_id > self._last_lost:
+            self._failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)
-            self.queue.release(record)
+            if self.queue.release(record) and record.worker:
+                record.worker.stop(STOP_GRACE_SECONDS)
         if finished:
             self.pump()  # before answering: the worker waits, the callers have their replies either way
         for request, reply in pairs:
             self._answer(request, reply)
-        if record.state is WorkerState.STOPPING and not record.in_flight and record.worker:
-            record.worker.stop(STOP_GRACE_SECONDS)
 
     def _note_batches(self, hand_over: HandOver, now: float) -> None:
         full, rest = divmod(len(hand_over.requests), self.settings.batch_size)
@@ -211,7 +212,7 @@ class WorkerPool:
         self.queue.put_back(untouched)
         with self._changed:
             del self._records[worker_id]
-            self.queue.remove_worker(record)
+            self.queue.forget_worker(record)
             self._slots.give_back(record.device)
             if record.state is WorkerState.STOPPING:
                 self._log.info("worker stopped", worker=worker_id)
@@ -224,7 +225,8 @@ class WorkerPool:
         self.pump()
 
     def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> None:
-        self._failures += 1
+        self._failures += not exit_.blameless
+        self._last_lost = max(self._last_lost, record.id)
         self.stats.losses += 1
         cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
         if running:
@@ -233,7 +235,11 @@ class WorkerPool:
             self._log.warning("worker lost", worker=record.id, cause=cause, output=exit_.output)
         if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
             return
-        if not self._ever_ready or self._failures >= MAX_FAILURES:
+        ready = self._count_ready()
+        if self._failures >= MAX_FAILURES and ready:
+            self._log.error("workers given up", target=ready, before=self.target, cause=cause)
+            self.target, self.cause = ready, cause  # those that run are better than none
+        elif self._failures >= MAX_FAILURES or not (self._ever_ready or exit_.blameless):
             self._fail(cause)
         elif self._failures > 1:
             self._restart_at = monotonic() + min(0.5 * 2 ** (self._failures - 2), MAX_BACKOFF_SECONDS)
@@ -253,6 +259,7 @@ class WorkerPool:
         """Ask for `target` workers; returns at once. Workers that go finish what they have, also what waits when all go."""
         with self._changed:
             self.target = target
+            self.cause, self._failures = "", 0
             self._settle()
         self.reconcile()
 
@@ -326,9 +333,12 @@ class WorkerPool:
         if record.state is WorkerState.STARTING and not record.gone and record.worker:
             record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
 
+    def _count_ready(self) -> int:
+        return sum(record.state is WorkerState.READY for record in list(self._records.values()))
+
     def _settle(self) -> None:
         """Move to the state that the numbers say, and wake those who wait; needs the lock."""
-        ready = sum(record.state is WorkerState.READY for record in self._records.values())
+        ready = self._count_ready()
         if ready >= self.target:
             self._loaded = True
         if self.state is State.DRAINING and not self._records:

@@ -151,7 +151,7 @@ class Channel:
         for request in requests:
             identity = request.request_id.encode()
             headers = _join(request.headers)
-            queued = min(int((now - request.arrived) * 1e6), 0xFFFFFFFF)
+            queued = max(0, min(int((now - request.arrived) * 1e6), 0xFFFFFFFF))
             heads.append(ITEM.pack(request.dialect, 0, len(identity), len(headers), queued, len(request.payload)))
             texts += [identity, headers]
         BOARD.pack_into(self._board, lane * BOARD.size, 0)
@@ -193,8 +193,11 @@ class Channel:
                 return Batch(lane, self._read_items(message, self._requests[lane], inline, count, heads_length))
             if kind == Kind.REPLIES:
                 return Replies(lane, self._read_replies(message, self._replies[lane], inline, count, start, heads_length))
-            return Control(Kind(kind), json.loads(bytes(message[HEADER.size :])))
-        except (ValueError, IndexError, struct.error, SlabError) as error:
+            body = json.loads(bytes(message[HEADER.size :]))
+            if not isinstance(body, dict):
+                raise TypeError("its body is no object")
+            return Control(Kind(kind), body)
+        except (ValueError, TypeError, IndexError, RecursionError, struct.error, SlabError) as error:
             raise ChannelError(f"a control message of {size} bytes cannot be read: {error}") from error
 
     def _send_items(self, kind: Kind, lane: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int) -> int:

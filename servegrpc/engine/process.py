@@ -79,6 +79,8 @@ class ProcessWorker:
         self._unanswered = [0] * LANES
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
+        self._sending = threading.Lock()  # guards the channel against use after it is closed
+        self._closed = False
         self._ended = threading.Event()
         self._status: int | None = None
         self._cause = ""
@@ -104,15 +106,17 @@ class ProcessWorker:
 
     def send(self, batch: Sequence[Request]) -> None:
         """Hand over a batch; a worker that has ended takes nothing, and its exit is reported."""
-        lane = self._free_lanes.popleft()
-        self._sizes[lane] = self._unanswered[lane] = len(batch)
-        with suppress(OSError):
-            self._channel.send_batch(lane, batch, monotonic())
+        with self._sending, suppress(OSError):
+            if not self._closed:
+                lane = self._free_lanes.popleft()
+                self._sizes[lane] = self._unanswered[lane] = len(batch)
+                self._channel.send_batch(lane, batch, monotonic())
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
-        with suppress(OSError):
-            self._channel.send(Kind.STOP)
+        with self._sending, suppress(OSError):
+            if not self._closed:
+                self._channel.send(Kind.STOP)
         now = monotonic()
         self._timer.call_at(now + grace_seconds, lambda: self._signal(signal.SIGTERM))
         self._timer.call_at(now + grace_seconds + KILL_AFTER_TERM_SECONDS, lambda: self._signal(signal.SIGKILL))
@@ -145,8 +149,9 @@ class ProcessWorker:
                 self._pidfd = None
         self._status = status
         self._ended.set()
-        with suppress(OSError):
-            self._channel.hang_up()  # a grandchild may still hold the other end
+        with self._sending, suppress(OSError):
+            if not self._closed:
+                self._channel.hang_up()  # a grandchild may still hold the other end
 
     def _read(self) -> None:
         try:
@@ -160,8 +165,11 @@ class ProcessWorker:
         if not self._ended.wait(KILL_AFTER_TERM_SECONDS):
             self.kill("closed its channel without ending")
             self._ended.wait()
-        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), self._untouched())
-        self._channel.close()
+        blameless = self._status is None and not self._cause
+        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), self._untouched(), blameless)
+        with self._sending:
+            self._closed = True
+            self._channel.close()
         self._on_gone(self)
         self._events.exited(self._spec.worker_id, exit_)
 
@@ -180,8 +188,8 @@ class ProcessWorker:
         if message.kind is Kind.LOADED:
             self._events.ready(self._spec.worker_id)
         elif message.kind is Kind.LOAD_FAILED:
-            self._load_error = str(message.body["cause"])
-            self._log.error("handler failed to load", cause=self._load_error, trace=message.body["trace"])
+            self._load_error = str(message.body.get("cause"))
+            self._log.error("handler failed to load", cause=self._load_error, trace=message.body.get("trace"))
         else:
             raise ChannelError(f"it sent {message.kind.name}")
 

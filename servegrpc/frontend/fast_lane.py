@@ -68,18 +68,21 @@ class FastLane:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; call it when the server has stopped, so that no call is left."""
+        """End the thread; call it when the server has stopped and nobody is left who could answer a call."""
         self._stopping = True
         self._queue.shutdown()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
 
     def _ask(self, method: str) -> None:
         self._server.request_registered_call(self._queue, self._queue, method, _Arrival(self, method))
 
     def _run(self) -> None:
         while True:
-            event = self._queue.poll()
+            deadline = None
             for _ in range(MAX_DRAIN):
+                event = self._queue.poll(deadline)
+                deadline = POLL_NOW
                 if event.completion_type == cygrpc.CompletionType.queue_shutdown:
                     return
                 if event.completion_type == cygrpc.CompletionType.queue_timeout:
@@ -88,7 +91,6 @@ class FastLane:
                     event.tag(event)
                 except Exception:
                     log.exception("fast lane event failed")
-                event = self._queue.poll(POLL_NOW)
             event = None  # an event may hold a call: let it go before waiting
             while self._afterwards:
                 self._afterwards.pop()()

@@ -53,6 +53,12 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         while change := self._changes.get():
             self._show(change)
 
+    def List(self, request: health_pb2.HealthListRequest, context: grpc.ServicerContext) -> health_pb2.HealthListResponse:  # noqa: N802, ARG002
+        """Return the status of everything there is one for."""
+        with self._lock:
+            statuses = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._server_status.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)
+
     def _show(self, change: ModelChange) -> None:
         model = f"models/{change.model_name}"
         up = change.ready_workers > 0 and change.state in (State.LOADING, State.ACTIVE)
@@ -60,19 +66,24 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         if change.state is State.UNLOADED:
             self._remove(version_name)
         else:
-            self.set(version_name, SERVING if up else NOT_SERVING)
-        self.refresh_default(change.model_name)
+            self._set_changed(version_name, SERVING if up else NOT_SERVING)
+        self._show_default(change.model_name)
 
-    def refresh_default(self, name: str) -> None:
-        """Show a model as its default version is; call it when that changes."""
+    def _show_default(self, name: str) -> None:
+        """Show a model as its default version is."""
         default = next((model.default_version for model in self._registry.models() if model.name == name), None)
         status = self._server_status.get(f"models/{name}/versions/{default}")
         if default is None:
             self._remove(f"models/{name}")
         elif status is not None:
-            self.set(f"models/{name}", status)
+            self._set_changed(f"models/{name}", status)
+
+    def _set_changed(self, service: str, status: int) -> None:
+        if self._server_status.get(service) != status:  # watchers hear of changes only
+            self.set(service, status)
 
     def _remove(self, service: str) -> None:
-        self.set(service, SERVICE_UNKNOWN)  # what watchers see
+        if service in self._server_status:
+            self.set(service, SERVICE_UNKNOWN)  # what watchers see
         with self._lock:
             self._server_status.pop(service, None)

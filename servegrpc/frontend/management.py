@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
@@ -130,7 +129,7 @@ def _seconds(settings: pb.ModelSettings, name: str) -> float | None:
 def _decode_token(token: str) -> str:
     try:
         return base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         raise InvalidInput("page_token is not one that this server gave; leave it empty for the first page.", field="page_token") from None
 
 

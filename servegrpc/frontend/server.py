@@ -5,12 +5,8 @@ Server(config) → start() → load(models) → … → drain() → exit
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from time import monotonic
 
 import grpc
 import structlog
@@ -26,6 +22,7 @@ from servegrpc.frontend import health, inference, management
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
 from servegrpc.frontend.fast_lane import FastLane
+from servegrpc.frontend.folder import OwnFolder
 from servegrpc.frontend.interceptors import CallInterceptor
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
@@ -35,14 +32,14 @@ log = structlog.get_logger()
 
 INFERENCE_THREADS = 256  # how many calls of the public handlers run at once; started when needed
 MANAGEMENT_THREADS = 32
+REPLY_SECONDS = 1.0  # for the last replies to leave, once all work is done
 
 
 class Server:
     """Both gRPC servers, the manager and the engine of one process. `start` first, `drain` at the end."""
 
     def __init__(self, config: ServerConfig) -> None:
-        config.unpack_root().mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=config.unpack_root()))
+        self._folder = OwnFolder(config.unpack_root())
         self._config = config
         self._access_log = AccessLog(config.access_log) if config.access_log else None
         timer = Timer()
@@ -51,7 +48,7 @@ class Server:
             timer=timer,
             slots=DeviceSlots(count_gpus() if config.gpus is None else config.gpus, config.cpus or count_cpus()),
             model_store=config.model_store,
-            unpack_root=self._folder,
+            unpack_root=self._folder.path,
             default_workers=config.workers,
         )
         self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
@@ -97,21 +94,21 @@ class Server:
 
     def drain(self, grace_seconds: float) -> bool:
         """Take no new calls, finish those accepted within the grace, end everything. Returns whether all were finished."""
-        deadline = monotonic() + grace_seconds
         self._health.enter_graceful_shutdown()
         self._management.close()
-        stopped = [server.stop(grace_seconds) for server in (self._inference_server, self._management_server)]
+        finished = self.manager.drain(grace_seconds)  # new calls are still answered: they are refused with DRAINING, and may go elsewhere
+        stopped = [server.stop(REPLY_SECONDS) for server in (self._inference_server, self._management_server)]
         for event in stopped:
             event.wait()
+        self.manager.close()
         if self._fast_lane:
-            self._fast_lane.stop()
-        finished = self.manager.close(max(0.0, deadline - monotonic()))
+            self._fast_lane.stop()  # only now is no worker left that could answer on it
         self._health.close()
         if self._metrics:
             self._metrics.close()
         if self._access_log:
             self._access_log.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
         return finished
 
     def _make_server(self, threads: int) -> grpc.Server:
@@ -138,7 +135,7 @@ class Server:
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:
-    if not config.certificate_file and not config.private_key_file:
+    if not (config.certificate_file or config.private_key_file or config.client_ca_file):
         return None
     if not config.certificate_file or not config.private_key_file:
         raise InvalidInput("TLS needs both a certificate file and a private key file.", field="tls")

@@ -25,7 +25,10 @@ def load_eager(model_file: Path, weights: Path | None, *, trusted_pickle: bool) 
     """Return the model class defined in `model_file`, made without arguments, with `weights` (a state dict) in it; on the CPU."""
     model = model_class(model_file)()
     if weights is not None:
-        set_weights(model, load_state_dict(weights, trusted_pickle=trusted_pickle))
+        loaded = load_state_dict(weights, trusted_pickle=trusted_pickle)
+        if isinstance(loaded, torch.nn.Module):
+            return loaded  # a whole model, pickled
+        set_weights(model, loaded)
     return model
 
 
@@ -41,10 +44,11 @@ def model_class(model_file: Path) -> type[torch.nn.Module]:
     return cast("type[torch.nn.Module]", classes[0])
 
 
-def load_state_dict(path: Path, *, trusted_pickle: bool) -> Mapping[str, torch.Tensor]:
+def load_state_dict(path: Path, *, trusted_pickle: bool) -> Mapping[str, torch.Tensor] | torch.nn.Module:
     """Return the tensors of a `.safetensors` file or of a `torch.save`d state dict, on the CPU.
 
-    Unless `trusted_pickle`, nothing but tensors and plain containers is unpickled: a file that needs more is refused.
+    Unless `trusted_pickle`, nothing but tensors and plain containers is unpickled: a file that needs more is refused. With it, the file may
+    hold a whole model, which is returned.
     """
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
@@ -60,7 +64,7 @@ def load_state_dict(path: Path, *, trusted_pickle: bool) -> Mapping[str, torch.T
             f'"{path.name}" is not a plain state dict. Save it with torch.save(model.state_dict(), …), or, if it needs pickle and you '
             'trust its maker, set "trusted_pickle: true" in model-config.yaml.'
         ) from error
-    return cast("Mapping[str, torch.Tensor]", tensors)
+    return cast("Mapping[str, torch.Tensor] | torch.nn.Module", tensors)
 
 
 def set_weights(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
@@ -10,12 +12,17 @@ from servegrpc.errors import ServeError
 DOMAIN = "servegrpc"
 
 
-def encode_status(error: ServeError) -> bytes:
-    """Return the serialized google.rpc.Status of an error, as `grpc-status-details-bin` carries it."""
-    status = status_pb2.Status(code=int(error.code), message=error.message)
-    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata))
+def encode_status(error: ServeError, message: str | None = None, metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return the serialized google.rpc.Status of an error, as `grpc-status-details-bin` carries it.
+
+    `message` replaces the error's own, `metadata` is added to it.
+    """
+    message = error.message if message is None else message
+    status = status_pb2.Status(code=int(error.code), message=message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={**error.metadata, **(metadata or {})})
+    status.details.add().Pack(info)
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.message)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=message)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_seconds is not None:
         delay = Duration()

@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -95,6 +96,8 @@ def _become_worker(server: socket.socket, descriptors: list[int], parent: int) -
         code = run(descriptors)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:  # noqa: BLE001 - nothing may get back into the fork server's loop
+        traceback.print_exc()
     finally:
         with suppress(Exception):
             sys.stdout.flush()

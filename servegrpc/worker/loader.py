@@ -21,6 +21,9 @@ from servegrpc.worker.context import Context
 Entry = Callable[[object, Context], object]
 
 
+LONGEST_CAUSE = 2000  # characters
+
+
 class LoadError(Exception):
     """The handler cannot be loaded; the message is for people."""
 
@@ -68,6 +71,10 @@ def _import(folder: Path, name: str) -> ModuleType:
 
 def describe(error: BaseException, folder: Path) -> str:
     """Say in one line what went wrong and where in the archive's own code, without paths of this machine."""
+    return " ".join(_describe(error, folder).split())[:LONGEST_CAUSE].encode("utf-8", "replace").decode()
+
+
+def _describe(error: BaseException, folder: Path) -> str:
     if isinstance(error, LoadError):
         return str(error)
     if isinstance(error, SyntaxError) and error.filename:

@@ -26,6 +26,7 @@ from servegrpc.worker.context import Context
 from servegrpc.worker.loader import borrows_inputs, describe, load_handler
 from servegrpc.worker.runner import Runner
 
+LONGEST_TRACE = 30_000  # characters of a trace that go to the log
 HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
 
 CLEAN, LOAD_FAILED, PROTOCOL_ERROR, SERVER_GONE = 0, 3, 4, 5
@@ -122,7 +123,9 @@ def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
     try:
         entry = load_handler(folder, spec["handler"], context)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's code may raise anything while it loads
-        channel.send(Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-30_000:]})
+        channel.send(
+            Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
+        )
         return None
     channel.send(Kind.LOADED)
     return Runner(

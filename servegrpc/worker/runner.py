@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 from time import monotonic_ns
 
@@ -21,7 +20,7 @@ from servegrpc.wire.status import encode_status
 from servegrpc.worker.context import Context
 from servegrpc.worker.loader import Entry
 
-EXPOSED_LENGTH = 1000  # characters of an exception's message that a caller sees, when the model config lets it
+LONGEST_MESSAGE = 1000  # characters of what a handler said that a caller sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,72 +37,83 @@ class Runner:
 
     def run(self, items: Sequence[Item]) -> list[Reply]:
         """Return one reply per item, in order."""
-        outcomes: list[object] = [self._decode(item) for item in items]
-        live = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, ServeError)]
-        handler_nanoseconds = 0
-        batch_size = len(live)
+        outcomes: dict[int, object] = {}
+        live = list(range(len(items)))
+        handler_nanoseconds = batch_size = 0
         while live:
+            rows = self._decode([items[index] for index in live], live, outcomes)
+            batch_size = len(live)
             started = monotonic_ns()
             try:
-                results = self._call([outcomes[index] for index in live], [items[index] for index in live])
+                results = self._call(rows, [items[index] for index in live]) if live else []
             except InvalidInput as error:
-                if error.row is None or not 0 <= error.row < len(live):
-                    outcomes = self._fail_all(outcomes, live, error)
-                    break
-                outcomes[live.pop(error.row)] = error  # that row alone is refused; the others are run again
-                continue
+                if isinstance(error.row, int) and 0 <= error.row < len(live):
+                    outcomes[live.pop(error.row)] = error  # that row alone is refused; the others are run again
+                    continue
+                results = [error] * len(live)
             except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-                outcomes = self._fail_all(outcomes, live, self._handler_error(error, [items[index] for index in live]))
-                break
+                results = [self._handler_error(error, [items[index] for index in live])] * len(live)
             handler_nanoseconds = monotonic_ns() - started
-            for index, result in zip(live, results, strict=True):
-                outcomes[index] = result
+            outcomes.update(zip(live, results, strict=True))
             break
-        served = set(live)
-        return [
-            self._reply(item, outcome, handler_nanoseconds, batch_size if index in served else 1)
-            for index, (item, outcome) in enumerate(zip(items, outcomes, strict=True))
-        ]
+        return [self._reply(item, outcomes[index], handler_nanoseconds, batch_size) for index, item in enumerate(items)]
 
-    def _decode(self, item: Item) -> object:
-        try:
-            return native.decode(item.payload, borrow=self.borrow)
-        except InvalidInput as error:
-            return error
+    def _decode(self, items: Sequence[Item], live: list[int], outcomes: dict[int, object]) -> list[object]:
+        """Return the rows of the items; one that cannot be decoded leaves `live` for `outcomes`."""
+        rows: list[object] = []
+        for index, item in zip(list(live), items, strict=True):
+            try:
+                rows.append(native.decode(item.payload, borrow=self.borrow))
+            except InvalidInput as error:
+                live.remove(index)
+                outcomes[index] = error
+        return rows
 
     def _call(self, rows: list[object], items: Sequence[Item]) -> list[object]:
         self.context.begin_batch([item.request_id for item in items], [dict(item.headers) for item in items])
         results = self.entry(rows, self.context)
         if not isinstance(results, list):
             raise InvalidHandlerResult(f"the handler returned {type(results).__name__}; it must return a list with one result per request")
-        if len(results) != len(rows):
-            raise InvalidHandlerResult(f"the handler returned {len(results)} results for {len(rows)} requests; it must return one for each")
+        if len(results) != len(items):
+            raise InvalidHandlerResult(
+                f"the handler returned {len(results)} results for {len(items)} requests; it must return one for each"
+            )
         return results
 
-    def _fail_all(self, outcomes: list[object], live: Sequence[int], error: ServeError) -> list[object]:
-        return [error if index in live else outcome for index, outcome in enumerate(outcomes)]
-
     def _handler_error(self, error: Exception, items: Sequence[Item]) -> ServeError:
-        ids = ", ".join(item.request_id for item in items)
-        sys.stderr.write(f"handler failed; request ids: {ids}\n{''.join(traceback.format_exception(error))}")
-        sys.stderr.flush()
+        _log_trace(error, "handler failed", [item.request_id for item in items])
         if isinstance(error, ServeError):
             return error
         if self.expose_errors:
-            return HandlerError(f"the handler raised {type(error).__name__}: {error}"[:EXPOSED_LENGTH], exception=type(error).__name__)
+            return HandlerError(f"the handler raised {type(error).__name__}: {_text(error)}", exception=type(error).__name__)
         return HandlerError("the handler failed; the server's log has the trace under the request id")
 
     def _reply(self, item: Item, outcome: object, handler_nanoseconds: int, batch_size: int) -> Reply:
         if not isinstance(outcome, ServeError):
-            about = About(self.model_name, self.model_version, item.request_id, item.queued_microseconds, handler_nanoseconds, batch_size)
+            name, version = self.model_name, self.model_version
+            about = About(name, version, item.request_id, item.queued_microseconds, handler_nanoseconds, batch_size)
             try:
                 return Reply(native.encode(outcome, about))
-            except InvalidHandlerResult as invalid:
-                outcome = invalid
-        error = copy(outcome)  # one error may stand for many requests
-        error.message = (
-            f'Model "{self.model_name}" version {self.model_version}: {outcome.message.rstrip(".")}. Request id: {item.request_id}.'
-        )
-        names = {"model_name": self.model_name, "model_version": self.model_version}
-        error.metadata = {**outcome.metadata, **names, "worker": str(self.worker_id), "request_id": item.request_id}
-        return Reply(encode_status(error), int(error.code), error.message)
+            except InvalidHandlerResult as error:
+                outcome = error
+            except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
+                _log_trace(error, "result cannot be sent", [item.request_id])
+                outcome = InvalidHandlerResult(f"the handler's result cannot be sent: {type(error).__name__}: {_text(error)}")
+        label = f'Model "{self.model_name}" version {self.model_version}'
+        message = f"{label}: {_text(outcome.message).rstrip('.')}. Request id: {item.request_id}."
+        about_error = {"model_name": self.model_name, "model_version": self.model_version, "worker": str(self.worker_id)}
+        status = encode_status(outcome, message, {**about_error, "request_id": item.request_id})
+        return Reply(status, int(outcome.code), message)
+
+
+def _text(said: object) -> str:
+    """Return what a handler's code said as text that can be sent, whatever it is."""
+    try:
+        return str(said)[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
+    except Exception as error:  # noqa: BLE001 - __str__ is a handler's code too
+        return f"(no message: {type(error).__name__} in its __str__)"
+
+
+def _log_trace(error: Exception, event: str, request_ids: Sequence[str]) -> None:
+    sys.stderr.write(f"{event}; request ids: {', '.join(request_ids)}\n")
+    traceback.print_exception(error)

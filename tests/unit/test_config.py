@@ -1,5 +1,6 @@
 """The server's settings: defaults, a file, and what is put over it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -69,4 +70,4 @@ def test_frozen():
 
 def test_unpack_root():
     """Archives are unpacked → under a folder of our own in the system's temporary one."""
-    assert ServerConfig().unpack_root().name == "servegrpc"
+    assert ServerConfig().unpack_root().name == f"servegrpc-{os.getuid()}"

@@ -9,7 +9,7 @@ from servegrpc.errors import Code, InvalidInput, QueueFull
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
 from servegrpc.worker.context import Context
-from servegrpc.worker.runner import EXPOSED_LENGTH, Runner
+from servegrpc.worker.runner import LONGEST_MESSAGE, Runner
 
 
 def item(data, request_id, headers=()):
@@ -150,7 +150,7 @@ def test_exception_is_exposed():
 
     (reply,) = run(handle, "a", expose_errors=True)
     assert reply.message.startswith('Model "m" version 2.0: the handler raised ValueError: xxx')
-    assert len(reply.message) < EXPOSED_LENGTH + 100
+    assert len(reply.message) < LONGEST_MESSAGE + 100
     assert details(reply)[0].metadata["exception"] == "ValueError"
 
 
