@@ -166,6 +166,7 @@ class FastCall:
 
     def answer(self, reply: Reply) -> None:
         """Send reply and status; from any thread."""
+        self.on_cancel = None  # it holds the request, and the request this call: a cycle would keep its payload until the next collection
         operations: tuple[Any, ...]
         code = int(reply.error.code) if reply.error else reply.code
         if code == 0:
