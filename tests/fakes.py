@@ -147,7 +147,7 @@ class FakeWorker:
         bodies = [inference_pb2.PredictResponse(request_id=request.request_id).SerializeToString() for request in batch[:count]]
         self._events.answered(self.spec.worker_id, [Reply(body) for body in bodies])
 
-    def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = ()) -> None:
+    def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = (), blameless: bool = False) -> None:
         """End: as it was told, or by `cause`. Of what it has, the next call of the handler has begun."""
         with self._changed:
             started = min(self.spec.batch_size, len(self.batches[0])) if self.batches else 0
@@ -155,7 +155,7 @@ class FakeWorker:
             self.gone = True
             self.batches.clear()
         cause = self.killed or cause or "exit code 0: it ended by itself"
-        self._events.exited(self.spec.worker_id, WorkerExit(cause, load_error, output, untouched))
+        self._events.exited(self.spec.worker_id, WorkerExit(cause, load_error, output, untouched, blameless))
 
     def wait_for(self, done: Callable[[], object]) -> None:
         """Block until `done()`, checked whenever the pool calls."""

@@ -290,6 +290,16 @@ def test_kill_twice(start_ready):
     assert events.names == ["ready", "exited"]
 
 
+def test_sending_after_the_end(start_ready):
+    """A batch is sent to a worker that has ended, and it is stopped → nothing happens."""
+    worker, events = start_ready("echo")
+    worker.kill("enough")
+    events.wait_exit()
+    worker.send(batch("a", data="x" * 100_000))
+    worker.stop(SECONDS)
+    assert events.names == ["ready", "exited"]
+
+
 def test_kill_at_once(start):
     """A worker is killed right after its start → its exit reports the cause."""
     worker, events = start("echo")

@@ -243,6 +243,36 @@ def test_removed_worker():
     assert batches(queue) == []
 
 
+def test_release_of_a_removed_worker():
+    """A removed worker answers its batches → True for the last one alone, when it may be told to stop."""
+    queue = with_workers("a")
+    filled(queue, 2)
+    assert len(batches(queue)) == 2
+    assert not queue.remove_worker("a")
+    assert [queue.release("a"), queue.release("a")] == [False, True]
+
+
+def test_release_of_a_worker_that_stays():
+    """A worker answers its last batch → False: it may take more."""
+    queue = with_workers("a")
+    filled(queue, 1)
+    batches(queue)
+    assert not queue.release("a")
+
+
+def test_forgotten_worker():
+    """A worker is gone with batches in flight, removed before or not → nothing more is given to it, and nothing is left of it."""
+    queue = with_workers("removed", "there")
+    filled(queue, 2)
+    assert len(batches(queue)) == 2
+    queue.remove_worker("removed")
+    for worker in ("removed", "there", "never there"):
+        queue.forget_worker(worker)
+    filled(queue, 1)
+    assert batches(queue) == []
+    assert queue._leaving == queue._in_flight == {}
+
+
 def test_cancelled_do_not_pile_up():
     """Many requests come and are cancelled while no worker is free → the queue keeps few of them."""
     queue = with_workers(max_queue_size=10)

@@ -213,6 +213,15 @@ def test_any_message(raw_ends, message):
         assert server.receive() is not None
 
 
+@pytest.mark.parametrize("body", [b"[]", b"7", b"null", b"[" * 100_000, b"\xff"], ids=["list", "number", "null", "deep", "no text"])
+def test_control_body_is_no_object(body, raw_ends):
+    """A control message's body is no JSON object → ChannelError."""
+    server, bare = raw_ends
+    bare.send(HEADER.pack(Kind.LOAD_FAILED, 0, 1, 0, 0, 0) + body)
+    with pytest.raises(ChannelError):
+        server.receive()
+
+
 def test_reads_what_json_says(raw_ends):
     """A control message is JSON → its body is what the JSON says."""
     server, bare = raw_ends

@@ -56,6 +56,13 @@ def test_bad_file(file, text, problem):
         load_config(file, {})
 
 
+def test_file_is_no_text(file):
+    """The file is not UTF-8 → InvalidInput naming it."""
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidInput, match=r"server\.toml: .*can't decode"):
+        load_config(file, {})
+
+
 def test_missing_file(file):
     """The file is not there → InvalidInput naming it."""
     with pytest.raises(InvalidInput, match=r"server\.toml: .*No such file"):

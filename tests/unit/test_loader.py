@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import LoadError, describe, load_handler
+from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, load_handler
 
 ONE_CLASS = """
 class Handler:
@@ -153,3 +153,36 @@ def test_no_paths(load, tmp_path):
 def test_loaderror_is_told_as_it_is():
     """A LoadError is described → its own words."""
     assert describe(LoadError("do this."), None) == "do this."
+
+
+def test_describes_in_one_line(tmp_path):
+    """The exception's message has several lines → they become one, since it goes into status messages and log lines."""
+    assert describe(RuntimeError("first\n\tsecond"), tmp_path) == "RuntimeError: first second"
+
+
+def test_describes_in_few_words(tmp_path):
+    """The exception's message is very long → its beginning."""
+    described = describe(RuntimeError("x" * 1_000_000), tmp_path)
+    assert described.startswith("RuntimeError: xxx")
+    assert len(described) == LONGEST_CAUSE
+
+
+def test_describes_what_is_no_text(tmp_path):
+    """The exception's message is no Unicode text → it can be sent all the same."""
+    assert describe(RuntimeError("\ud800"), tmp_path) == "RuntimeError: ?"
+
+
+@pytest.mark.parametrize(
+    ("code", "borrows"),
+    [
+        ("class H:\n    borrow_inputs = True\n    def handle(self, data, context): ...", True),
+        ("class H:\n    borrow_inputs = 'yes'\n    def handle(self, data, context): ...", False),
+        ("class H:\n    def handle(self, data, context): ...", False),
+        ("def handle(data, context): ...\nhandle.borrow_inputs = True", True),
+        ("def handle(data, context): ...", False),
+    ],
+    ids=["class", "class, not True", "class without", "function", "function without"],
+)
+def test_borrows_inputs(load, code, borrows):
+    """A handler says borrow_inputs = True, or something else, or nothing → it borrows only when it says True."""
+    assert borrows_inputs(load("own", own=code)) is borrows

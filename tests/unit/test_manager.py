@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import threading
 
 import pytest
 from fakes import FakeEngine, Script
@@ -339,3 +341,30 @@ def test_close_without_grace(make_manager, archive):
     assert not manager.close(0.0)
     assert engine.workers[0].killed == "the server was stopped"
     assert version.pool.state is State.UNLOADED
+
+
+@pytest.mark.slow
+def test_listener_ends_with_the_present_state(make_manager, archive):
+    """Changes come from several threads at once → the last one that a listener hears is the present state."""
+    engine, told, wrong = FakeEngine(), [], []
+    manager = make_manager(engine)
+    manager.listen(told.append)
+    pool = manager.register(Registration(archive(), workers=4, wait=False)).pool
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(100):
+            threads = [threading.Thread(target=worker.become_ready) for worker in engine.live]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            if (told[-1].state, told[-1].ready_workers) != (State.ACTIVE, 4):
+                wrong.append((number, told[-1]))
+            pool.scale(0)
+            for worker in engine.live:
+                worker.exit()
+            pool.scale(4)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not wrong

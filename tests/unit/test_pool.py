@@ -431,6 +431,53 @@ def test_an_answer_ends_a_row_of_losses(serving):
     assert pool.state is State.LOADING
 
 
+def test_additional_worker_never_loads(make):
+    """One worker serves and a second never loads → after five tries there is no sixth; the first serves on, and the cause is kept."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    first = engine.workers[0]
+    first.become_ready()
+    pool.scale(2)
+    for _ in range(MAX_FAILURES):
+        pool._restart_at = 0.0
+        pool.reconcile()
+        engine.workers[-1].exit("exit code 3", load_error="handler.py, line 1: no GPU.")
+    assert (len(engine.workers), engine.live) == (1 + MAX_FAILURES, [first])
+    assert (pool.state, pool.target, pool.cause) == (State.ACTIVE, 1, "handler.py, line 1: no GPU.")
+    caller = Caller(pool)
+    caller.submit("a")
+    first.answer()
+    assert caller["a"] == ["OK"]
+
+
+def test_answers_of_a_worker_that_stays_do_not_hide_losses(make):
+    """One worker answers between the losses of another → they still count as losses in a row, and end."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    first = engine.workers[0]
+    first.become_ready()
+    pool.scale(2)
+    caller = Caller(pool)
+    for number in range(MAX_FAILURES):
+        pool._restart_at = 0.0
+        pool.reconcile()
+        caller.submit(str(number))
+        first.answer()
+        engine.workers[-1].exit("exit code 3", load_error="handler.py, line 1: no GPU.")
+    assert (engine.live, pool.target) == ([first], 1)
+
+
+def test_lost_with_what_they_were_forked_from(serving):
+    """Six workers end at once, with the fork server → no failure of theirs: all are started again at once."""
+    pool, engine, workers = serving(6)
+    for worker in workers:
+        worker.exit("the fork server ended", blameless=True)
+    assert len(engine.live) == 6
+    for worker in engine.live:
+        worker.become_ready()
+    assert pool.state is State.ACTIVE
+
+
 def test_restart_waits(make):
     """A worker is lost twice in a row → the second restart waits half a second, the first does not."""
     timer = ManualTimer()
@@ -560,6 +607,27 @@ def test_kill(serving):
 
 
 # --- races
+
+
+def test_stop_comes_after_the_last_batch(make):
+    """The workers go while several batches are being handed over → each is sent and answered before its worker is told to stop."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer)
+    pool.scale(1)
+    (worker,) = engine.workers
+    caller = Caller(pool)
+    caller.submit("a", "b")
+
+    def meanwhile():
+        timer.on_call = lambda: None
+        pool.scale(0)
+        worker.answer()
+
+    timer.on_call = meanwhile  # between the hand-overs of a and b, when the response timeout of the first is set
+    worker.become_ready()
+    assert sent(worker) == [["b"]]
+    worker.answer()
+    assert (caller["a"], caller["b"], worker.stopped) == (["OK"], ["OK"], True)
 
 
 @pytest.mark.slow

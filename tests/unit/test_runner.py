@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from google.rpc import error_details_pb2, status_pb2
 
 from servegrpc.engine.channel import Item
@@ -114,7 +115,7 @@ def test_refusal_details():
     assert bad_request.field_violations[0].field == "inputs.data"
 
 
-@pytest.mark.parametrize("row", [None, -1, 2])
+@pytest.mark.parametrize("row", [None, -1, 2, "0", 0.0])
 def test_refused_batch(row):
     """A handler refuses without saying which row, or one that is not there → the whole batch gets the error, each with its own id."""
 
@@ -124,6 +125,61 @@ def test_refused_batch(row):
     replies = run(handle, "a", "b")
     assert [reason(reply) for reply in replies] == ["INVALID_INPUT"] * 2
     assert [reply.message for reply in replies] == [f'Model "m" version 2.0: no. Request id: {name}.' for name in ("r0", "r1")]
+
+
+class OwnRefusal(InvalidInput):
+    """A handler's own error, made from other arguments than ours."""
+
+    def __init__(self, name, value):
+        super().__init__(f"{name} is {value}.", row=0)
+
+
+def test_refusal_of_an_own_class():
+    """A handler refuses with its own subclass of InvalidInput → that row is refused in its words."""
+
+    def handle(rows, context):
+        if rows[0]["data"] == "bad":
+            raise OwnRefusal("size", 0)
+        return echo(rows, context)
+
+    bad, good = run(handle, "bad", "good")
+    assert (reason(bad), result(good)) == ("INVALID_INPUT", "good")
+    assert "size is 0. Request id: r0." in bad.message
+
+
+def test_run_again_with_fresh_rows():
+    """A handler empties its rows and then refuses one → the others are run again as they came."""
+
+    def handle(rows, context):
+        values = [row.pop("data") for row in rows]
+        if "bad" in values:
+            raise InvalidInput("bad.", row=values.index("bad"))
+        return values
+
+    good, bad = run(handle, "good", "bad")
+    assert (result(good), reason(bad)) == ("good", "INVALID_INPUT")
+
+
+@pytest.mark.parametrize("said", ["\ud800", ValueError("no text"), 7, None], ids=repr)
+def test_refusal_that_is_no_text(said):
+    """A handler refuses with something that is no Unicode text → the caller still gets INVALID_INPUT."""
+
+    def handle(rows, context):
+        raise InvalidInput(said)
+
+    (reply,) = run(handle, "a")
+    assert reason(reply) == "INVALID_INPUT"
+
+
+def test_long_refusal():
+    """A handler refuses with a very long message → the caller sees its beginning."""
+
+    def handle(rows, context):
+        raise InvalidInput("x" * 100_000)
+
+    (reply,) = run(handle, "a")
+    assert 'Model "m" version 2.0: xxx' in reply.message
+    assert len(reply.message) < LONGEST_MESSAGE + 100
 
 
 def test_exception_is_hidden(capsys):
@@ -154,6 +210,24 @@ def test_exception_is_exposed():
     assert details(reply)[0].metadata["exception"] == "ValueError"
 
 
+class Unspeakable(Exception):
+    """An exception whose own __str__ fails."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+
+@pytest.mark.parametrize("error", [Unspeakable(), ValueError("\ud800")], ids=["raises", "no Unicode"])
+def test_exposed_exception_without_words(error):
+    """The model exposes errors and the exception's text cannot be had or sent → the batch still gets HANDLER_ERROR with its type."""
+
+    def handle(rows, context):
+        raise error
+
+    (reply,) = run(handle, "a", expose_errors=True)
+    assert (reason(reply), details(reply)[0].metadata["exception"]) == ("HANDLER_ERROR", type(error).__name__)
+
+
 def test_handler_raises_one_of_our_errors():
     """A handler raises an error of ours → callers get its code and reason."""
 
@@ -182,7 +256,10 @@ def test_bad_return(returned, problem):
     assert problem in replies[0].message
 
 
-@pytest.mark.parametrize("unsendable", [object(), {1, 2}, np.array([1j]), "\ud800", b"\xff".decode("utf-8", "surrogateescape")])
+UNSENDABLE = [object(), {1, 2}, np.array([1j]), "\ud800", b"\xff".decode("utf-8", "surrogateescape"), torch.empty(2, device="meta")]
+
+
+@pytest.mark.parametrize("unsendable", UNSENDABLE)
 def test_unsendable_result(unsendable):
     """One result cannot be sent → that request alone gets INVALID_HANDLER_RESULT."""
     first, bad, last = run(lambda rows, context: ["a", unsendable, "c"], 1, 2, 3)
