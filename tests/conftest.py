@@ -1,5 +1,6 @@
 """Fixtures of the tests that cross a process: servers, clients, archives."""
 
+import functools
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,19 @@ from servegrpc.core.archiver import ArchiveSpec, write_archive
 
 HANDLERS = Path(__file__).parent / "handlers"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
+
+
+LANES = ("on", "off")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "both_lanes: runs on a server with the fast lane and on one without")
+
+
+def pytest_generate_tests(metafunc):
+    """Run the tests of modules marked `both_lanes` on either shared server."""
+    if "server" in metafunc.fixturenames and any(mark.name == "both_lanes" for mark in metafunc.definition.iter_markers()):
+        metafunc.parametrize("server", LANES, ids=lambda lane: f"lane_{lane}", indirect=True, scope="session")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,11 +48,17 @@ def start_server():
 
 
 @pytest.fixture(scope="session")
-def server():
-    """A server for all tests that do it no harm; it starts without models."""
-    running = ServerProcess()
-    yield running
-    running.stop()
+def shared_servers():
+    """The servers for all tests that do them no harm, by whether their fast lane is on; each starts when it is first asked for."""
+    servers = Servers()
+    yield functools.cache(lambda lane: servers("--fast-lane", lane))
+    servers.stop()
+
+
+@pytest.fixture(scope="session")
+def server(request, shared_servers):
+    """A server for all tests that do it no harm; it starts without models. Modules marked `both_lanes` run on one of each kind."""
+    return shared_servers(getattr(request, "param", "on"))
 
 
 @pytest.fixture(scope="session")

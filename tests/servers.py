@@ -52,18 +52,19 @@ class Log:
 
 
 class ServerProcess:
-    """One `servegrpc serve` on free ports, ready; ended by `stop`."""
+    """One `servegrpc serve` on free ports, ready; ended by `stop`. `program` runs it, `environment` is added to our own."""
 
-    def __init__(self, *arguments):
-        command = [SERVEGRPC, "serve", *FREE_PORTS, "--gpus", "0", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def __init__(self, *arguments, program=(SERVEGRPC,), environment=None):
+        command = [*program, "serve", *FREE_PORTS, "--gpus", "0", *map(str, arguments)]
+        environment = {**os.environ, **(environment or {})}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         self.log = Log(self.process.stderr)
         self.ready_line = self.process.stdout.readline()
         if not self.ready_line.startswith("ready "):
             self.stop()
             pytest.fail(f"no ready line; exit {self.process.returncode}, log:\n{''.join(self.log.lines())}")
         ready = dict(part.split("=", 1) for part in self.ready_line.split()[1:])
-        self.inference, self.management = ready["inference"], ready["management"]
+        self.inference, self.management, self.metrics = ready["inference"], ready["management"], ready["metrics"]
 
     def client(self, **kwargs):
         return Client(self.inference, management_address=self.management, **kwargs)
@@ -124,8 +125,8 @@ class Servers:
     def __init__(self):
         self.started = []
 
-    def __call__(self, *arguments):
-        self.started.append(ServerProcess(*arguments))
+    def __call__(self, *arguments, **kwargs):
+        self.started.append(ServerProcess(*arguments, **kwargs))
         return self.started[-1]
 
     def stop(self):

@@ -18,6 +18,8 @@ from servegrpc.values import encode_value
 INVALID, NOT_FOUND, INTERNAL = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
+pytestmark = pytest.mark.both_lanes
+
 
 @pytest.fixture(scope="module")
 def echo(register):

@@ -39,22 +39,31 @@ def test_unknown(health):
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_list(health, client, register):
+    """List → every service, model and version, with its status."""
+    serving, empty = register("echo"), register("echo")
+    client.scale(empty, 0)
+    until(lambda: check(health, f"models/{empty}") == NOT_SERVING)
+    statuses = {name: one.status for name, one in health.List(health_pb2.HealthListRequest()).statuses.items()}
+    expected = dict.fromkeys((*SERVICES, f"models/{serving}", f"models/{serving}/versions/1.0"), SERVING)
+    expected |= dict.fromkeys((f"models/{empty}", f"models/{empty}/versions/1.0"), NOT_SERVING)
+    assert statuses.items() >= expected.items()
+
+
 @pytest.mark.parametrize("suffix", ["", "/versions/1.0"])
 def test_watch(suffix, health, client, register):
     """A watch of a model, or a version, through scaling and its end → SERVING, NOT_SERVING, SERVING, then unknown."""
     name = register("echo")
+    until(lambda: check(health, f"models/{name}{suffix}") == SERVING)
     watch = health.Watch(health_pb2.HealthCheckRequest(service=f"models/{name}{suffix}"))
-
-    def wait_status(expected):
-        assert expected in (reply.status for reply in watch)
-
-    wait_status(SERVING)
+    assert next(watch).status == SERVING
     client.scale(name, 0)
-    wait_status(NOT_SERVING)
+    assert next(watch).status == NOT_SERVING
     client.scale(name, 1)
-    wait_status(SERVING)
+    assert next(watch).status == SERVING
     client.unregister(name)
-    wait_status(SERVICE_UNKNOWN)
+    left = next(watch).status
+    assert (next(watch).status if left == NOT_SERVING else left) == SERVICE_UNKNOWN
     watch.cancel()
     with pytest.raises(grpc.RpcError) as caught:
         check(health, f"models/{name}{suffix}")
@@ -70,6 +79,18 @@ def test_version(number, client, register):
     until(lambda: not client.health(f"models/{name}/versions/{number}"))
     assert client.health(f"models/{name}/versions/{3 - int(number)}")
     until(lambda: bool(client.health(f"models/{name}")) == (number == "2"))
+
+
+def test_default_version(client, register):
+    """Two versions, the default without workers → the model is as its default; another default → as that one."""
+    name = register("about", version="1")
+    register("about", name=name, version="2")
+    client.scale(name, 0, version="1")
+    until(lambda: not client.health(f"models/{name}/versions/1"))
+    assert client.health(f"models/{name}/versions/2")
+    assert not client.health(f"models/{name}")
+    client.set_default(name, "2")
+    until(lambda: client.health(f"models/{name}"))
 
 
 def test_failed(client, register):

@@ -30,6 +30,8 @@ VALUES = {
     "empty array": np.empty((0, 3), np.int64),
 } | {str(dtype): np.array([[0, 1], [1, 0]], dtype) for dtype in ("?", *"bBhHiIqQefd")}
 
+pytestmark = pytest.mark.both_lanes
+
 
 @pytest.fixture(scope="module")
 def echo(register):

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from servers import wait_gone
 
+from servegrpc.client import CallError
+
 MAX_ADDED_BYTES = 25 * 2**20
 MAX_READY_SECONDS = 0.3
 ROUNDS = 3
@@ -99,15 +101,29 @@ def test_killed_server_leaves_no_worker(gate_server, gate):
     assert gate_server.wait() == -signal.SIGKILL
 
 
+def first_refusal(server):
+    """Call a server that has begun to drain until it refuses: it does so a moment after the line in the log."""
+    with server.client(attempts=1) as client:
+        while True:
+            try:
+                client.predict("gate", "")
+            except CallError as error:
+                return error
+
+
+@pytest.mark.parametrize("lane", ["on", "off"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_drain(number, gate_server, gate):
-    """SIGTERM or Ctrl-C while a call runs → it is finished, exit 0, no process left."""
+def test_drain(number, lane, start_server, archive, gate):
+    """SIGTERM or Ctrl-C while a call runs → it is finished, new ones are refused with DRAINING, exit 0, no process left."""
+    gate_server = start_server("--workers", "2", "--fast-lane", lane, archive("gate"))
     with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
         running = threads.submit(client.predict, "gate", gate.path)
         gate.wait_entered()
         processes = family(gate_server)
         gate_server.process.send_signal(number)
         gate_server.log.wait_for("draining")
+        refusal = first_refusal(gate_server)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         gate.open()
         assert running.result().output["pid"]
     assert gate_server.wait() == 0

@@ -13,6 +13,8 @@ from servers import until, wait_gone
 
 from servegrpc.client import CallError
 
+pytestmark = pytest.mark.both_lanes
+
 ABORTED = grpc.StatusCode.ABORTED
 
 
@@ -176,7 +178,7 @@ def test_poison(client, once, register):
     assert once.predict(model, "pid").output
 
 
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [1, 6])
 def test_fork_server_killed(count, start_server, archive):
     """The fork server killed → its workers end with it, and all come back under a new one."""
     server = start_server("--workers", str(count), archive("gate"))
