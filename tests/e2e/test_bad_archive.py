@@ -180,6 +180,15 @@ def test_handler_fails_to_load(code, words, client, server, archive):
     client.unregister(name)
 
 
+def test_handler_fails_at_length(client, archive):
+    """A handler that fails to load with a message larger than the worker's channel carries → FAILED_PRECONDITION with its beginning."""
+    with pytest.raises(CallError, match=r"handler\.py, line 1: RuntimeError: xxx") as caught:
+        client.register(str(archive(name="wordy", code="raise RuntimeError('x' * 600_000)\n")), workers=1)
+    assert (caught.value.code, caught.value.reason) == (FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
+    assert len(caught.value.metadata["cause"]) < 5000
+    client.unregister("wordy")
+
+
 def test_handler_takes_too_long_to_load(client, archive):
     """A handler that never ends loading → FAILED at the startup timeout, saying so."""
     code = "import threading\nthreading.Event().wait()\n"

@@ -1,0 +1,84 @@
+"""The access log: one line per call, from either lane."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import LANES
+
+from servegrpc.client import CallError
+
+LINE = re.compile(r"(\S+Z) /servegrpc\.v1\.(\w+/\w+) model=(\S*) code=([A-Z_]+) ms=(\d+\.\d\d) request_id=(\S*)\n")
+
+
+@pytest.fixture(params=LANES)
+def logging_server(request, start_server, archive, tmp_path):
+    """A server that logs to `tmp_path / "access.log"`, with an echo and a gate."""
+    return start_server("--fast-lane", request.param, "--access-log", tmp_path / "access.log", archive("echo"), archive("gate"))
+
+
+@pytest.fixture
+def stop_and_read(logging_server, tmp_path):
+    """End the server; returns the lines it has written, as (method, model, code, request id), without the given methods."""
+
+    def stop_and_read():
+        logging_server.stop()
+        lines = (tmp_path / "access.log").read_text().splitlines(keepends=True)
+        parts = [LINE.fullmatch(line) for line in lines]
+        assert all(parts), lines
+        return [part.group(2, 3, 4, 6) for part in parts if part.group(2).startswith("Inference")]
+
+    return stop_and_read
+
+
+def fails(client, *args, **kwargs):
+    with pytest.raises(CallError):
+        client.predict(*args, **kwargs)
+
+
+def test_each_call_has_a_line(logging_server, stop_and_read):
+    """Calls succeed, fail in the handler, and are refused → a line each, with model, code and request id."""
+    with logging_server.client(attempts=1) as client:
+        client.predict("echo", "x", request_id="good")
+        fails(client, "echo", {"other": "x"}, request_id="raises")
+        fails(client, "echo", {}, request_id="empty")
+        fails(client, "", "x", request_id="nameless")
+        list(client.stream("echo", "x", request_id="streamed"))
+        made = client.predict("echo", "x").request_id
+    lines = stop_and_read()
+    assert [line[:3] for line in lines] == [
+        ("InferenceService/Predict", "echo", "OK"),
+        ("InferenceService/Predict", "echo", "INTERNAL"),
+        ("InferenceService/Predict", "echo", "INVALID_ARGUMENT"),
+        ("InferenceService/Predict", "", "INVALID_ARGUMENT"),
+        ("InferenceService/PredictStream", "echo", "OK"),
+        ("InferenceService/Predict", "echo", "OK"),
+    ]
+    assert [line[3] for line in lines[:3]] == ["good", "raises", "empty"]
+    assert [line[3] for line in lines[-2:]] == ["streamed", made]
+
+
+@pytest.mark.slow
+def test_many_calls(logging_server, stop_and_read):
+    """640 calls from 32 threads, the server ended right after → 640 lines, none twice."""
+    names = [f"call-{number}" for number in range(640)]
+    with logging_server.client() as client, ThreadPoolExecutor(32) as threads:
+        list(threads.map(lambda name: client.predict("echo", "x", request_id=name), names))
+    assert sorted(line[3] for line in stop_and_read()) == sorted(names)
+
+
+def test_standard_error(start_server, archive):
+    """--access-log - → the lines are on standard error."""
+    server = start_server("--access-log", "-", archive("echo"))
+    with server.client() as client:
+        client.predict("echo", "x", request_id="here")
+    server.log.wait_for("InferenceService/Predict", "model=echo", "code=OK", "request_id=here")
+
+
+def test_management_calls(start_server, tmp_path):
+    """A management call → it has a line too."""
+    server = start_server("--access-log", tmp_path / "access.log")
+    with server.client() as client:
+        client.models()
+    server.stop()
+    assert "/servegrpc.v1.ManagementService/ListModels model= code=OK" in (tmp_path / "access.log").read_text()
