@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from servegrpc.errors import Code, ServeError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would cost a microsecond for each
 class Reply:
     """The final answer to one request.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 import click
@@ -76,16 +76,18 @@ class _StopRequests:
 
     def __init__(self) -> None:
         self.count = 0
-        self._asked = threading.Event()
+        self._woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)  # a signal may reach another thread, which does not wake this one
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._take)
 
     def wait(self) -> None:
-        self._asked.wait()
+        while not self.count:
+            os.read(self._woken, 64)
 
     def _take(self, number: int, _: object) -> None:
         self.count += 1
-        self._asked.set()
         if self.count > 1:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -23,6 +23,7 @@ from servegrpc.wire.scan import Route
 from servegrpc.wire.status import encode_status
 
 DETAILS_KEY = "grpc-status-details-bin"
+NOT_FORWARDED = ("user-agent", "authorization")
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 call_note: ContextVar[tuple[str, str]] = ContextVar("call_note", default=("", ""))  # model and request id, for the access log
@@ -38,11 +39,11 @@ def new_request_id() -> str:
 
 def forwarded_headers(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str], ...]:
     """Return the metadata that handlers see as request headers: all but gRPC's own and binary ones."""
-    return tuple(
-        (key, value)
-        for key, value in metadata
-        if isinstance(value, str) and not key.startswith(("grpc-", ":")) and key not in ("user-agent", "authorization")
-    )
+    kept = []
+    for key, value in metadata:  # a loop: most calls have nothing but a user agent
+        if key not in NOT_FORWARDED and isinstance(value, str) and not key.startswith(("grpc-", ":")):
+            kept.append((key, value))
+    return tuple(kept)
 
 
 def run_blocking(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes, context: grpc.ServicerContext) -> bytes:

@@ -64,7 +64,7 @@ class FastLane:
         """Take calls from now on."""
         for method in self._methods:
             for _ in range(SLOTS):
-                self._ask(method)
+                self._ask(_Arrival(self, method))
         self._thread.start()
 
     def stop(self) -> None:
@@ -74,8 +74,8 @@ class FastLane:
         if self._thread.ident:
             self._thread.join()
 
-    def _ask(self, method: str) -> None:
-        self._server.request_registered_call(self._queue, self._queue, method, _Arrival(self, method))
+    def _ask(self, arrival: _Arrival) -> None:
+        self._server.request_registered_call(self._queue, self._queue, arrival.method, arrival)
 
     def _run(self) -> None:
         while True:
@@ -95,15 +95,15 @@ class FastLane:
             while self._afterwards:
                 self._afterwards.pop()()
 
-    def arrived(self, method: str, event: Event) -> None:
+    def arrived(self, arrival: _Arrival, event: Event) -> None:
         """A call has come in: ask for its message, for its end, and for the next call."""
         if not event.success:
             return  # the server stops
-        call = FastCall(self, method, event)
+        call = FastCall(self, arrival.method, event)
         event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), call.received)
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
         if not self._stopping:
-            self._ask(method)
+            self._ask(arrival)
 
     def handle(self, call: FastCall, raw: bytes) -> None:
         """Let the method's handler take a call."""
@@ -113,16 +113,16 @@ class FastLane:
 
 
 class _Arrival:
-    """The tag of a call that has been asked for."""
+    """The tag of a call that is asked for: one for each slot, used again and again."""
 
-    __slots__ = ("_lane", "_method")
+    __slots__ = ("_lane", "method")
 
     def __init__(self, lane: FastLane, method: str) -> None:
         self._lane = lane
-        self._method = method
+        self.method = method
 
     def __call__(self, event: Event) -> None:
-        self._lane.arrived(self._method, event)
+        self._lane.arrived(self, event)
 
 
 class FastCall:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import grpc
 
@@ -47,7 +46,7 @@ class InferenceService:
             where = route(raw)
             first = first or _checked(where)
             if not where.model_name:
-                where = replace(first, request_id=where.request_id)
+                where = first._replace(request_id=where.request_id)
             yield self._run(where, raw, context)
 
     def fast_methods(self) -> dict[str, Handler]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Dialect(IntEnum):
@@ -12,8 +12,7 @@ class Dialect(IntEnum):
     NATIVE = 0  # servegrpc.v1
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What a reply tells besides the result."""
 
     model_name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -19,8 +19,7 @@ class UnusualMessageError(Exception):
     """The message is malformed, or uses an encoding that no generated code writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """Where a request goes. Empty texts are those not given."""
 
     model_name: str
