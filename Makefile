@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo example test unit test-gpu lint types imports protos protos-check format clean
+.PHONY: help run demo example test unit test-gpu grpcio bench bench-quick lint types imports protos protos-check format clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -22,13 +22,24 @@ demo: $(VENV)/.installed ## The same, and exit
 example: $(VENV)/.installed ## Train the digits example again and print its accuracy
 	python examples/digits/train.py
 
-test: lint types imports protos-check unit ## Everything that CI checks
+test: lint types imports protos-check unit grpcio ## Everything that CI checks
 
 unit: $(VENV)/.installed ## The tests
 	python -m pytest -q
 
 test-gpu: $(VENV)/.installed ## The tests that need a CUDA device
 	python -m pytest -q -m gpu
+
+grpcio: $(VENV)/.installed ## The fast lane on the oldest and newest grpcio
+	python tools/check_grpcio.py
+
+bench: $(VENV)/.installed ## The whole benchmark beside other servers, about an hour; says what it installs
+	$(PYTHON) -m benchmarks.setup
+	.bench-venv/harness/bin/python -m benchmarks run
+
+bench-quick: $(VENV)/.installed ## The core of it, 3 minutes once installed
+	$(PYTHON) -m benchmarks.setup
+	.bench-venv/harness/bin/python -m benchmarks run --quick
 
 lint: $(VENV)/.installed
 	ruff format --check .

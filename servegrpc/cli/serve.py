@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -63,6 +64,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
         versions = server.load([_registration(model) for model in config.models])
         names = ",".join(f"{version.name}:{version.version}" for version in versions)
         ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
+        gc.freeze()  # what is there now stays: later collections need not look at it
         click.echo(f"ready {ports} models={names}")
         stop.wait()
         click.echo("draining; Ctrl-C again ends at once", err=True)

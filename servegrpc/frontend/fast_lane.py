@@ -39,6 +39,7 @@ SLOTS = 64  # calls asked for ahead, for each method
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
 NO_FLAGS = 0
+NEVER = 2.0**40  # seconds since the epoch
 
 
 class FastLane:
@@ -138,9 +139,9 @@ class FastCall:
         self._call = event.call
         self.method = method
         self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
-        deadline = event.call_details.deadline  # wall clock
+        deadline = event.call_details.deadline  # wall clock; an absurd time when there is none
         self._started = monotonic()
-        self.deadline: float = math.inf if deadline is None or deadline == math.inf else self._started + deadline - time.time()
+        self.deadline: float = math.inf if deadline > NEVER else self._started + deadline - time.time()
         self.model_name = self.request_id = ""
         self.on_cancel: Callable[[], object] | None = None
 
