@@ -9,7 +9,7 @@ from pathlib import Path
 OLDEST = ("grpcio==1.76.0", "protobuf==6.31.1")  # the least that pyproject.toml names
 NEWEST = ("grpcio<2", "protobuf<8")
 NEEDED = ("googleapis-common-protos", "numpy", "pytest", "pytest-asyncio", "pytest-timeout", "pyyaml", "structlog")
-TEST = "tests/unit/test_fast_lane.py"
+TEST = "tests/unit/test_lane.py"
 
 
 def main() -> None:
