@@ -24,7 +24,7 @@ from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
-from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
+from servegrpc.errors import Code, Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
 from servegrpc.reply import Reply
 
 log = structlog.get_logger()
@@ -97,7 +97,10 @@ class WorkerPool:
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then answered as usual."""
-        return self.queue.cancel(request)
+        if not self.queue.cancel(request):
+            return False
+        self.stats.replies[Code.CANCELLED] += 1
+        return True
 
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""

@@ -71,6 +71,7 @@ class Slab:
         """Give up this end; views handed out stay valid."""
         self._view = memoryview(b"")
         os.close(self.fd)
+        self.fd = -1  # the number may soon be another file's
 
     def _map(self, size: int) -> None:
         # The old mapping ends when the last view on it is gone.

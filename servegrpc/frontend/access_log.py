@@ -5,11 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import time
 from typing import TextIO
 
+import structlog
+
 from servegrpc.errors import Code
+
+log = structlog.get_logger()
 
 FLUSH_SECONDS = 0.25
 CODE_NAMES = [code.name for code in Code]
@@ -23,6 +28,7 @@ class AccessLog:
         self._lines: deque[str] = deque()
         self._written = threading.Event()
         self._closing = threading.Event()
+        self._failed = False
         self._second, self._stamp = 0, ""
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
@@ -44,13 +50,25 @@ class AccessLog:
         self._written.set()
         self._thread.join()
         if self._file is not sys.stderr:
-            self._file.close()
+            with suppress(OSError):  # a full disk, which has been told
+                self._file.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._written.wait()
             self._closing.wait(FLUSH_SECONDS)  # more lines come: write them together
             self._written.clear()
-            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            self._flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        try:
             self._file.write("".join(lines))
             self._file.flush()
+        except OSError as error:
+            if not self._failed:
+                log.warning("access log cannot be written; lines are dropped", reason=str(error))
+            self._failed = True
+        else:
+            self._failed = False

@@ -52,18 +52,19 @@ def run_blocking(registry: ModelRegistry, dialect: Dialect, route: Route, raw: b
     When the caller leaves or its deadline passes while the request waits, it never reaches a handler. Ends the call with the
     status of a failed reply; raises ServeError for what the server itself refuses.
     """
+    request_id = route.request_id or new_request_id()
+    call_note.set((route.model_name, request_id))
     pool = registry.get(route.model_name, route.model_version).pool
     replies: SimpleQueue[Reply] = SimpleQueue()
     remaining = context.time_remaining()
     request = Request(
         raw,
         dialect,
-        route.request_id or new_request_id(),
+        request_id,
         replies.put,
         deadline=math.inf if remaining is None else monotonic() + remaining,
         headers=forwarded_headers(context.invocation_metadata()),
     )
-    call_note.set((route.model_name, request.request_id))
     context.add_callback(_cancel(pool, request))
     pool.submit(request)
     reply = replies.get()

@@ -22,8 +22,9 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
 from servegrpc.core.batching import Request
+from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
-from servegrpc.errors import ServeError, ServerError
+from servegrpc.errors import Code, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, forwarded_headers, new_request_id
 from servegrpc.reply import Reply
@@ -35,6 +36,11 @@ log = structlog.get_logger()
 
 Event: TypeAlias = Any  # of cygrpc
 
+MAX_PENDING = 100_000
+PENDING_OPTIONS = (  # by default grpcio drops calls, as CANCELLED, at random when more than 1000 wait to be taken; our queues say why
+    ("grpc.server.max_pending_requests", MAX_PENDING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+)
 SLOTS = 64  # calls asked for ahead, for each method
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
@@ -183,6 +189,10 @@ class FastCall:
                 cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),
             )
         self._call.start_server_batch(operations, self._sent)
+        self.note(code)
+
+    def note(self, code: int) -> None:
+        """Write the call to the access log, if there is one."""
         if self._lane.access_log:
             self._lane.access_log.write(self.method, self.model_name, self.request_id, code, monotonic() - self._started)
 
@@ -201,8 +211,13 @@ def run_fast(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes
     call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
     pool = registry.get(route.model_name, route.model_version).pool
     request = Request(raw, dialect, call.request_id, call.answer, call.deadline, forwarded_headers(call.metadata))
-    call.on_cancel = partial(pool.cancel, request)
+    call.on_cancel = partial(_leave, call, pool, request)
     if not pool.put(request):
         return pool.pump
     pool.pump()
     return None
+
+
+def _leave(call: FastCall, pool: WorkerPool, request: Request) -> None:
+    if pool.cancel(request):
+        call.note(Code.CANCELLED)  # nobody is there to be answered

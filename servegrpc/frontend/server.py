@@ -21,7 +21,7 @@ from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend import health, inference, management
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
-from servegrpc.frontend.fast_lane import FastLane
+from servegrpc.frontend.fast_lane import PENDING_OPTIONS, FastLane
 from servegrpc.frontend.folder import OwnFolder
 from servegrpc.frontend.interceptors import CallInterceptor
 from servegrpc.frontend.reflection import add_reflection
@@ -119,6 +119,7 @@ class Server:
                 ("grpc.so_reuseport", 0),  # two servers on one port would silently share the calls
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                *PENDING_OPTIONS,
             ],
         )
 

@@ -57,15 +57,18 @@ def _take_large(payload: memoryview, row: dict[str, object], borrow: bool) -> by
         rest = b"".join((*parts, payload[position:]))
         if row and any(name in row for name in inference_pb2.PredictRequest.FromString(rest).inputs):
             raise UnusualMessageError  # a name twice: the last one counts, which protobuf knows best
-    except (UnusualMessageError, IndexError, DecodeError):
+    except (UnusualMessageError, IndexError, UnicodeDecodeError, DecodeError):
         row.clear()
         return bytes(payload)
     return rest
 
 
 def _large_input(entry: memoryview) -> tuple[str, memoryview]:
-    key, value = cut(entry, VALUE)
-    return inference_pb2.PredictRequest.InputsEntry.FromString(key).key, value
+    others, value = cut(entry, VALUE)
+    rest, name = cut(memoryview(others), KEY)
+    if rest:
+        raise UnusualMessageError
+    return str(name, "utf-8"), value
 
 
 def _large_value(value: memoryview, borrow: bool) -> object:

@@ -103,6 +103,8 @@ def cut(raw: memoryview, number: int) -> tuple[bytes, memoryview]:
     if len(found) != 1:
         raise UnusualMessageError
     _, begin, end, content = found[0]
+    if not content and raw[begin] & 7 != BYTES:
+        raise UnusualMessageError
     return bytes(raw[:begin]) + bytes(raw[end:]), content
 
 

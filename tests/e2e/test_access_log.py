@@ -3,10 +3,15 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from conftest import LANES
+from servers import until
 
 from servegrpc.client import CallError
+from servegrpc.v1 import inference_pb2 as pb
+from servegrpc.v1 import inference_pb2_grpc
+from servegrpc.values import encode_value
 
 LINE = re.compile(r"(\S+Z) /servegrpc\.v1\.(\w+/\w+) model=(\S*) code=([A-Z_]+) ms=(\d+\.\d\d) request_id=(\S*)\n")
 
@@ -42,6 +47,7 @@ def test_each_call_has_a_line(logging_server, stop_and_read):
         client.predict("echo", "x", request_id="good")
         fails(client, "echo", {"other": "x"}, request_id="raises")
         fails(client, "echo", {}, request_id="empty")
+        fails(client, "nobody", "x", request_id="unknown")
         fails(client, "", "x", request_id="nameless")
         list(client.stream("echo", "x", request_id="streamed"))
         made = client.predict("echo", "x").request_id
@@ -53,6 +59,7 @@ def test_each_call_has_a_line(logging_server, stop_and_read):
             ("InferenceService/Predict", "echo", "OK", "good"),
             ("InferenceService/Predict", "echo", "INTERNAL", "raises"),
             ("InferenceService/Predict", "echo", "INVALID_ARGUMENT", "empty"),
+            ("InferenceService/Predict", "nobody", "NOT_FOUND", "unknown"),
             ("InferenceService/PredictStream", "echo", "OK", "streamed"),
             ("InferenceService/Predict", "echo", "OK", made),
         ]
@@ -66,6 +73,22 @@ def test_many_calls(logging_server, stop_and_read):
     with logging_server.client() as client, ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda name: client.predict("echo", "x", request_id=name), names))
     assert sorted(line[3] for line in stop_and_read()) == sorted(names)
+
+
+def test_cancelled_while_waiting(logging_server, stop_and_read, gate):
+    """A caller leaves while its request waits → its line says CANCELLED."""
+    with logging_server.client() as client, grpc.insecure_channel(logging_server.inference) as channel, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path, request_id="running")
+        gate.wait_entered()
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        left = stub.Predict.future(pb.PredictRequest(model_name="gate", inputs={"data": encode_value("")}, request_id="left"))
+        until(lambda: client.model("gate").versions[0].queued_requests == 1)
+        left.cancel()
+        until(lambda: client.model("gate").versions[0].queued_requests == 0)
+        gate.open()
+        running.result()
+    lines = stop_and_read()
+    assert sorted(line[1:] for line in lines) == [("gate", "CANCELLED", "left"), ("gate", "OK", "running")]
 
 
 def test_standard_error(start_server, archive):

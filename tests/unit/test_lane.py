@@ -10,7 +10,7 @@ import pytest
 from google.rpc import status_pb2
 
 from servegrpc.errors import InvalidInput
-from servegrpc.frontend.fast_lane import FastLane
+from servegrpc.frontend.fast_lane import PENDING_OPTIONS, FastLane
 from servegrpc.frontend.self_test import fast_lane_works
 from servegrpc.reply import Reply
 
@@ -23,7 +23,7 @@ class Lane:
 
     def __init__(self):
         self.handler = lambda call, raw: call.answer(Reply(raw))
-        self.server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", LIMIT_BYTES)])
+        self.server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", LIMIT_BYTES), *PENDING_OPTIONS])
         port = self.server.add_insecure_port("127.0.0.1:0")
         self.lane = FastLane(self.server, {METHOD: self._handle})
         self.server.start()
@@ -147,11 +147,11 @@ def test_cancel(lane):
 
 
 def test_burst(lane):
-    """2,000 calls at once, answered from other threads → each gets its own reply."""
+    """5,000 calls at once, answered from other threads → each gets its own reply."""
     with ThreadPoolExecutor(4) as threads:
         lane.handler = lambda call, raw: threads.submit(call.answer, Reply(raw)) and None
-        futures = [lane.method.future(str(number).encode(), timeout=60) for number in range(2000)]
-        assert [future.result() for future in futures] == [str(number).encode() for number in range(2000)]
+        futures = [lane.method.future(str(number).encode(), timeout=60) for number in range(5000)]
+        assert [future.result() for future in futures] == [str(number).encode() for number in range(5000)]
 
 
 def test_stop_finishes_calls():

@@ -101,7 +101,6 @@ SMALL = st.sampled_from([b"", b"x", "text", 7, None, {"a": [1]}, {"a": b"x"}, np
 NAMES = st.sampled_from(["", "a", "b", "c", "ä"])
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=50)
 @given(st.dictionaries(NAMES, LARGE | SMALL, min_size=1))
 def test_mixed(inputs):
@@ -110,7 +109,6 @@ def test_mixed(inputs):
     assert same(decode(memoryview(raw)), expected(raw))
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(NAMES, LARGE | SMALL), min_size=1, max_size=5))
 @example([("a", BIG), ("a", b"x")])
@@ -132,6 +130,7 @@ UNUSUAL = {
     "two kinds, text last": entry("a", field(1, BIG) + field(2, b"text")),
     "two kinds, binary last": entry("a", field(2, b"text") + field(1, BIG)),
     "unknown field in the value": entry("a", field(1, BIG) + field(99, b"x")),
+    "unknown field in the entry": field(3, field(1, b"a") + field(2, field(1, BIG)) + field(99, b"x")) + entry("b", field(2, b"text")),
     "unknown field in the request": field(99, BIG) + entry("a", field(1, BIG)) + varint(98 << 3) + b"\1" + varint(97 << 3 | 5) + b"1234",
     "fields in another order": entry("a", field(1, BIG)) + field(1, b"model") + entry("b", field(2, b"text")) + field(4, b"id"),
     "tensor": entry("a", field(4, TENSOR)),
@@ -189,6 +188,27 @@ def test_bad_tensor(tensor, problem, borrow):
     with pytest.raises(InvalidInput, match=rf'inputs\["a"\]: .*{problem}') as refused:
         decode(memoryview(bytearray(entry("a", field(4, tensor)))), borrow=borrow)
     assert refused.value.field == "inputs.a"
+
+
+INTACT = UNUSUAL | {"usual": request(a=BIG, b="x", c=np.zeros(LARGE_BYTES))}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(INTACT)), st.integers(-40, 39), st.integers(0, 255))
+def test_damaged_anywhere(name, place, byte):
+    """A byte of the message's structure is another → protobuf's own result, or InvalidInput where it has none."""
+    damaged = bytearray(INTACT[name])
+    damaged[place] = byte
+    try:
+        row = decode(memoryview(damaged))
+    except InvalidInput:
+        row = None
+    try:
+        proper = expected(bytes(damaged)) or None
+    except Exception:
+        proper = None
+    assert (row is None) == (proper is None)
+    assert row is None or same(row, proper)
 
 
 def test_borrowed():

@@ -97,3 +97,18 @@ def test_smallest_size():
     slab.write(0, [b"x"])
     assert os.fstat(slab.fd).st_size == mmap.PAGESIZE
     slab.close()
+
+
+def test_write_after_close():
+    """An area is written to after it was closed → OSError, and no file that has its descriptor by now is touched."""
+    slab = Slab.create()
+    descriptor = slab.fd
+    slab.close()
+    other = os.memfd_create("other")
+    try:
+        assert other == descriptor
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            slab.write(0, [b"x"])
+        assert os.fstat(other).st_size == 0
+    finally:
+        os.close(other)
