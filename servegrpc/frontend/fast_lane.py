@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
@@ -65,6 +66,8 @@ class FastLane:
             self._server.register_method(method)
         self._stopping = False
         self._afterwards: set[Callable[[], None]] = set()
+        self._outbox: deque[tuple[FastCall, Reply]] = deque()
+        self._waking = False  # an answer sent from another thread will wake the lane
         self._thread = threading.Thread(target=self._run, name="fast-lane", daemon=True)
 
     def start(self) -> None:
@@ -98,6 +101,7 @@ class FastLane:
                     event.tag(event)
                 except Exception:
                     log.exception("fast lane event failed")
+                self._empty_outbox()
             event = None  # an event may hold a call: let it go before waiting
             while self._afterwards:
                 self._afterwards.pop()()
@@ -111,6 +115,28 @@ class FastLane:
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
         if not self._stopping:
             self._ask(arrival)
+
+    def post(self, call: FastCall, reply: Reply) -> None:
+        """Answer a call, from any thread.
+
+        Each operation started on another thread than the lane's makes both contend for the interpreter's lock. So of the replies that
+        come together, as those of a batch do, only the first is sent here; its completion wakes the lane, which sends the others.
+        """
+        self._outbox.append((call, reply))
+        while self._outbox and not self._waking:
+            self._waking = True
+            try:
+                first, its_reply = self._outbox.popleft()
+            except IndexError:  # the lane was quicker; look again, since others may have counted on us
+                self._waking = False
+                continue
+            first.send(its_reply)
+
+    def _empty_outbox(self) -> None:
+        self._waking = False  # before looking: what is posted later wakes the lane again
+        while self._outbox:
+            call, reply = self._outbox.popleft()
+            call.send(reply)
 
     def handle(self, call: FastCall, raw: bytes) -> None:
         """Let the method's handler take a call."""
@@ -172,7 +198,11 @@ class FastCall:
             self.on_cancel()
 
     def answer(self, reply: Reply) -> None:
-        """Send reply and status; from any thread."""
+        """Answer the call; from any thread."""
+        self._lane.post(self, reply)
+
+    def send(self, reply: Reply) -> None:
+        """Send reply and status."""
         self.on_cancel = None  # it holds the request, and the request this call: a cycle would keep its payload until the next collection
         operations: tuple[Any, ...]
         code = int(reply.error.code) if reply.error else reply.code
