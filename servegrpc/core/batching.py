@@ -73,6 +73,11 @@ class BatchQueue(Generic[WorkerT]):
         """The number of requests that wait."""
         return self._waiting
 
+    @property
+    def has_idle_worker(self) -> bool:
+        """Whether a worker has nothing to do."""
+        return bool(self._idle)
+
     def put(self, request: Request) -> None:
         """Queue one request, without blocking; call `assign` next.
 

@@ -82,7 +82,10 @@ class WorkerPool:
         self.pump()
 
     def put(self, request: Request) -> bool:
-        """Do the first half of `submit`; the caller does the other, `pump`, soon. Returns whether a full batch waits: then at once."""
+        """Do the first half of `submit`; the caller does the other, `pump`, soon.
+
+        Returns whether a full batch and an idle worker wait for each other: then at once.
+        """
         if self.state is not State.ACTIVE or not self.target:
             self._refuse()
         try:
@@ -93,7 +96,7 @@ class WorkerPool:
             raise full.about(**self._names()) from None
         if self.state is State.FAILED:
             self._give_up_waiting()  # it failed between the check and the put
-        return len(self.queue) >= self.settings.batch_size
+        return self.queue.has_idle_worker and len(self.queue) >= self.settings.batch_size
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then answered as usual."""
