@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -20,7 +21,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("verb", choices=["run"])
     parser.add_argument("--quick", action="store_true", help="the core of it, in under three minutes")
-    plan = QUICK if parser.parse_args().quick else FULL
+    parser.add_argument("--seconds", type=float, help="length of each timed run")
+    parser.add_argument("--repeats", type=int, help="timed runs of each cell, of which the median counts")
+    arguments = parser.parse_args()
+    plan = QUICK if arguments.quick else FULL
+    plan = replace(plan, seconds=arguments.seconds or plan.seconds, repeats=arguments.repeats or plan.repeats)
     if shutil.which("h2load") is None:
         print("h2load is missing; install it with: apt-get install nghttp2-client", file=sys.stderr)
         return 1
