@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import torch
 
@@ -38,7 +40,7 @@ def as_tensor(name: str, value: object, index: int, dtype: torch.dtype | None = 
 
 
 def stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Stack one tensor per row into a batch.
+    """Return one tensor per row as one batch, a view of them where they lie evenly spaced, as borrowed inputs of one size do; else a copy.
 
     Rows come from different callers: when shapes differ, the first row unlike most others is refused.
     """
@@ -47,4 +49,18 @@ def stack(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
         usual = Counter(shapes).most_common(1)[0][0]
         index = next(index for index, shape in enumerate(shapes) if shape != usual)
         raise InvalidInput(f"The input's shape is {shapes[index]}, but {usual} in the rest of its batch.", field="inputs", row=index)
-    return torch.stack(list(tensors))
+    view = _as_one(tensors)
+    return torch.stack(list(tensors)) if view is None else view
+
+
+def _as_one(tensors: Sequence[torch.Tensor]) -> torch.Tensor | None:
+    """Return a view of tensors of one shape as a batch, if they are contiguous and evenly spaced in memory; it keeps them alive."""
+    first = tensors[0]
+    places = [tensor.data_ptr() for tensor in tensors]
+    step = places[1] - places[0] if len(places) > 1 else 0
+    alike = all(tensor.is_contiguous() and tensor.dtype == first.dtype and tensor.device.type == "cpu" for tensor in tensors)
+    if not alike or step < max(1, first.nbytes) or step % first.itemsize or any(b - a != step for a, b in pairwise(places)):
+        return None
+    memory = (ctypes.c_byte * (step * (len(tensors) - 1) + first.nbytes)).from_address(places[0])
+    memory.owners = tensors  # type: ignore[attr-defined]  # the tensors own it; only their own bytes are ever touched
+    return torch.frombuffer(memory, dtype=first.dtype).as_strided((len(tensors), *first.shape), (step // first.itemsize, *first.stride()))
