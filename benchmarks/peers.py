@@ -319,7 +319,8 @@ class ServeGrpc(ManagedPeer):
         """See Peer."""
         program = Path(python(self.environment)).with_name("servegrpc")
         addresses = ["--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
-        command = [str(program), "serve", "--model-store", str(self.folder), *addresses, "--fast-lane", self.fast_lane]
+        logged = ["--access-log", str(self.folder / "access.log")]
+        command = [str(program), "serve", "--model-store", str(self.folder), *addresses, *logged, "--fast-lane", self.fast_lane]
         self.process = ServerProcess(command, self.folder / "log", {})
         self.process.wait_until(self._ready)
 
