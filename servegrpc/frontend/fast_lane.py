@@ -130,7 +130,8 @@ class FastLane:
             except IndexError:  # the lane was quicker; look again, since others may have counted on us
                 self._waking = False
                 continue
-            first.send(its_reply)
+            if not first.send(its_reply):
+                self._waking = False
 
     def _empty_outbox(self) -> None:
         self._waking = False  # before looking: what is posted later wakes the lane again
@@ -201,8 +202,8 @@ class FastCall:
         """Answer the call; from any thread."""
         self._lane.post(self, reply)
 
-    def send(self, reply: Reply) -> None:
-        """Send reply and status."""
+    def send(self, reply: Reply) -> bool:
+        """Send reply and status; returns whether that was begun, and so an event of its end will come."""
         self.on_cancel = None  # it holds the request, and the request this call: a cycle would keep its payload until the next collection
         operations: tuple[Any, ...]
         code = int(reply.error.code) if reply.error else reply.code
@@ -218,8 +219,13 @@ class FastCall:
                 cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),
             )
-        self._call.start_server_batch(operations, self._sent)
         self.note(code)
+        try:
+            self._call.start_server_batch(operations, self._sent)
+        except Exception:  # private parts may raise anything; the other replies must still be sent
+            log.exception("reply cannot be sent", request_id=self.request_id)
+            return False
+        return True
 
     def note(self, code: int) -> None:
         """Write the call to the access log, if there is one."""
