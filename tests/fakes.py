@@ -110,13 +110,16 @@ class FakeWorker:
 
     # --- what the pool calls
 
-    def send(self, batch: Sequence[Request]) -> None:
-        """Take a batch; one that comes after `stop` finds the worker gone, as in the real one."""
+    def send(self, batch: Sequence[Request]) -> bool:
+        """Take a batch; one that comes after `stop` is lost, as in the real one."""
         with self._changed:
-            if not self.gone and not self.stopped:
+            if self.gone:
+                return False
+            if not self.stopped:
                 assert len(self.batches) < 2, "a third batch in flight"
                 self.batches.append(batch)
             self._changed.notify()
+            return True
 
     def stop(self, grace_seconds: float) -> None:
         """End after what was sent."""

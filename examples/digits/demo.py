@@ -40,14 +40,23 @@ def main() -> None:
             signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the server as well; we leave when it has drained
             signal.signal(signal.SIGTERM, lambda *_: server.terminate())
             ready = re.match(r"ready inference=(\S+) management=(\S+)", server.stdout.readline())
-            if ready:
-                print(f"    ready in {time.monotonic() - started:.1f} s", flush=True)
-                predict(*ready.groups())
-                if keep_serving:
-                    print("\nServing until Ctrl-C.", flush=True)
-                else:
-                    server.terminate()
+            try:
+                serve_once(ready, started, keep_serving)
+            except BaseException:
+                server.terminate()
+                raise
+            if ready and not keep_serving:
+                server.terminate()
         sys.exit(server.returncode)
+
+
+def serve_once(ready: re.Match[str] | None, started: float, keep_serving: bool) -> None:
+    """Predict once on a server that is ready."""
+    if ready:
+        print(f"    ready in {time.monotonic() - started:.1f} s", flush=True)
+        predict(*ready.groups())
+        if keep_serving:
+            print("\nServing until Ctrl-C.", flush=True)
 
 
 def predict(inference: str, management: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -56,6 +57,8 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     config = load_config(config_file, {**options, "models": models or None})
     configure_logs(config.log_level, config.log_format)
     keep_freed_blocks()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes eight descriptors
     stop = _StopRequests()
     server = Server(config)
     finished = True

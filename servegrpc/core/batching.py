@@ -104,6 +104,7 @@ class BatchQueue(Generic[WorkerT]):
             if not request.waiting:
                 return False
             request.waiting = False
+            request.payload = b""  # it may lie in the queue for a while yet
             self._waiting -= 1
             if len(self._requests) > 2 * self._waiting + 64:  # cancelled ones are skipped lazily, but must not pile up
                 self._requests = deque(r for r in self._requests if r.waiting)

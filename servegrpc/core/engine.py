@@ -55,10 +55,10 @@ class Worker(Protocol):
     def pid(self) -> int:
         """The process id; 0 while it is not started."""
 
-    def send(self, batch: Sequence[Request]) -> None:
+    def send(self, batch: Sequence[Request]) -> bool:
         """Hand over requests, `batch_size` for each call of the handler; at most two hand-overs are in flight.
 
-        Sending to a worker that has ended does nothing: its exit is reported.
+        Returns False when the worker has ended, and its exit will be reported: then nothing was sent.
         """
 
     def stop(self, grace_seconds: float) -> None:
@@ -85,7 +85,7 @@ class Engine(Protocol):
     """Where workers run. `start` returns at once; the rest comes through the events."""
 
     def start(self, spec: WorkerSpec, events: WorkerEvents) -> Worker:
-        """Start a worker; whatever goes wrong is reported by `exited`."""
+        """Start a worker; what goes wrong later is reported by `exited`. Raises, and nothing is started, when it cannot even begin."""
 
     def close(self) -> None:
         """End all workers that are left, and wait for them."""

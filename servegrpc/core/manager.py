@@ -119,8 +119,7 @@ class ModelManager:
 
     def scale(self, name: str, version: str, workers: int, *, wait: bool = True) -> ModelVersion:
         """Set the number of workers; waits until they are ready when `wait`. Raises ModelNotFound, VersionNotFound, ModelLoadFailed."""
-        if not 0 <= workers <= MAX_WORKERS:
-            raise InvalidInput(f"workers must be 0 to {MAX_WORKERS}, not {workers}.", field="workers")
+        _check_workers(workers)
         found = self.registry.get(name, version)
         if found.pool.state is State.FAILED:
             raise _load_failed(found)
@@ -204,6 +203,7 @@ class ModelManager:
         )
         settings = _settings(registration, archive)
         workers = next(n for n in (registration.workers, config.min_workers, self._default_workers) if n is not None)
+        _check_workers(workers)
         with self._lock:
             if self._closing:
                 raise Draining("The server is stopping and registers no more models.")
@@ -253,6 +253,8 @@ class ModelManager:
             last = self._shown.get(key)
             if last and replace(last, time=change.time) == change:
                 return
+            if last is None and change.state is State.UNLOADED:
+                return  # its end has been told already
             self._shown[key] = change
             if change.state is State.UNLOADED:
                 del self._shown[key]
@@ -278,6 +280,11 @@ def _settings(registration: Registration, archive: ModelArchive) -> ModelSetting
         if value is not None:
             values[name] = value
     return ModelSettings(**values)  # type: ignore[arg-type]  # int and float by name, checked by _check_numbers and the parser
+
+
+def _check_workers(workers: int) -> None:
+    if not 0 <= workers <= MAX_WORKERS:
+        raise InvalidInput(f"workers must be 0 to {MAX_WORKERS}, not {workers}.", field="workers")
 
 
 def _check_numbers(registration: Registration) -> None:

@@ -103,6 +103,8 @@ class WorkerPool:
         if not self.queue.cancel(request):
             return False
         self.stats.replies[Code.CANCELLED] += 1
+        if not self.target:
+            self._leave()
         return True
 
     def expected_wait(self) -> float:
@@ -135,11 +137,11 @@ class WorkerPool:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
         if not self.target:
-            self._leave(bool(assignment.batches))
+            self._leave()
 
-    def _leave(self, handed_over: bool) -> None:
-        if handed_over:
-            self.reconcile()  # the last waiting requests may have gone to a worker; the workers may follow
+    def _leave(self) -> None:
+        if not len(self.queue):
+            self.reconcile()  # the last waiting request was taken, dropped or cancelled; the workers may follow
         if self._hopeless():
             self._give_up_waiting()  # it closed between the check and the put of a request
 
@@ -241,14 +243,18 @@ class WorkerPool:
             self._log.warning("worker lost", worker=record.id, cause=cause, output=exit_.output)
         if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
             return
-        ready = self._count_ready()
-        if self._failures >= MAX_FAILURES and ready:
-            self._log.error("workers given up", target=ready, before=self.target, cause=cause)
-            self.target, self.cause = ready, cause  # those that run are better than none
-        elif self._failures >= MAX_FAILURES or not (self._ever_ready or exit_.blameless):
-            self._fail(cause)
+        if self._failures >= MAX_FAILURES or not (self._ever_ready or exit_.blameless):
+            self._give_up(cause, self._count_ready())
         elif self._failures > 1:
             self._restart_at = monotonic() + min(0.5 * 2 ** (self._failures - 2), MAX_BACKOFF_SECONDS)
+
+    def _give_up(self, cause: str, left: int) -> None:
+        """Ask for no more workers than are left; without any, the version has failed. Needs the lock."""
+        if left:
+            self._log.error("workers given up", target=left, before=self.target, cause=cause)
+            self.target, self.cause = left, cause
+        else:
+            self._fail(cause)
 
     def _loss(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
         about = {**self._names(), "worker": record.id, "request_id": request.request_id}
@@ -262,8 +268,13 @@ class WorkerPool:
     # --- numbers and states
 
     def scale(self, target: int) -> None:
-        """Ask for `target` workers; returns at once. Workers that go finish what they have, also what waits when all go."""
+        """Ask for `target` workers; returns at once. Workers that go finish what they have, also what waits when all go.
+
+        Raises Draining when the version is being unregistered.
+        """
         with self._changed:
+            if self.state in (State.DRAINING, State.UNLOADED):
+                self._refuse()
             self.target = target
             self.cause, self._failures = "", 0
             self._settle()
@@ -314,7 +325,8 @@ class WorkerPool:
                     self._timer.call_at(self._restart_at, self.reconcile)
                 else:
                     for _ in range(wanted - len(live)):
-                        self._start()
+                        if not self._start():
+                            break
             for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
                 record.state = WorkerState.STOPPING
                 if self.queue.remove_worker(record):
@@ -327,13 +339,21 @@ class WorkerPool:
             self._give_up_waiting()
         self._on_change()
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
         record = WorkerRecord(next(worker_ids), self._slots.take(self.spec.device_type, self.spec.device_ids))
         threads = self._slots.threads(self.target)
         self._records[record.id] = record
-        record.worker = self._engine.start(WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads), self)
+        try:
+            record.worker = self._engine.start(WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads), self)
+        except Exception as error:  # noqa: BLE001 - out of descriptors, or a configuration that cannot be sent: no worker will tell
+            self._log.exception("worker cannot be started", worker=record.id)
+            del self._records[record.id]
+            self._slots.give_back(record.device)
+            self._give_up(f"a worker cannot be started: {error}.", len(self._records))
+            return False
         seconds = self.settings.startup_timeout_seconds
         self._timer.call_at(record.started + seconds, lambda: self._check_start(record, seconds))
+        return True
 
     def _check_start(self, record: WorkerRecord, seconds: float) -> None:
         if record.state is WorkerState.STARTING and not record.gone and record.worker:

@@ -52,10 +52,9 @@ class WorkerRecord:
     def send(self, requests: list[Request], now: float) -> bool:
         """Hand requests over; returns False when the worker has just gone, and nothing was done."""
         with self._sending:
-            if self.gone or self.worker is None:
+            if self.gone or self.worker is None or not self.worker.send(requests):
                 return False
-            self.in_flight.append(HandOver(requests, now))
-            self.worker.send(requests)
+            self.in_flight.append(HandOver(requests, now))  # `take` waits for the lock, so that a quick answer finds it
             return True
 
     def take(self, replies: Sequence[Reply], now: float) -> tuple[list[tuple[Request, Reply]], list[HandOver]]:

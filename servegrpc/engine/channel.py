@@ -142,8 +142,11 @@ class Channel:
         self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, kind: Kind, body: dict[str, object] | None = None) -> None:
-        """Send a control message. Raises OSError when the other end is gone."""
-        self._socket.send(HEADER.pack(kind, 0, 1, 0, 0, 0) + json.dumps(body or {}, default=str).encode())
+        """Send a control message. Raises OSError when the other end is gone, ChannelError for one that is too long."""
+        message = HEADER.pack(kind, 0, 1, 0, 0, 0) + json.dumps(body or {}, default=str).encode()
+        if len(message) > MAX_MESSAGE_BYTES:
+            raise ChannelError(f"{kind.name} has {len(message)} bytes; {MAX_MESSAGE_BYTES} is the most")
+        self._socket.send(message)
 
     def send_batch(self, lane: int, requests: Sequence[Waiting], now: float) -> None:
         """Send a batch on a free lane; copies every payload once. Raises OSError when the other end is gone."""

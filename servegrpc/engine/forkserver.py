@@ -34,6 +34,7 @@ class ForkServer:
         self._forks: dict[int, Fork] = {}
         self._lock = threading.Lock()
         self._ended = False
+        self._has_forked = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read_end, write_end = os.pipe()
         output.add(read_end, lambda line: log.info("fork server output", line=line))
@@ -82,8 +83,10 @@ class ForkServer:
             if not message:
                 break
             body = json.loads(message)
+            self._has_forked = True
             if "pid" in body:
-                self._forks[body["worker_id"]].on_fork(body["pid"], descriptors[0])
+                pidfd = descriptors[0] if descriptors else os.pidfd_open(body["pid"])  # the kernel drops it when we have too many open
+                self._forks[body["worker_id"]].on_fork(body["pid"], pidfd)
             else:
                 self._forks.pop(body["worker_id"]).on_end(body["status"])
         self._process.wait()
@@ -92,4 +95,4 @@ class ForkServer:
             left = list(self._forks.values())
             self._forks.clear()
         for fork in left:
-            fork.on_end(None)
+            fork.on_end(None if self._has_forked else self._process.returncode)  # one that never got up is at fault itself

@@ -17,6 +17,7 @@ from contextlib import suppress
 from time import monotonic
 
 import structlog
+import yaml
 
 from servegrpc.core.batching import Request
 from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
@@ -29,7 +30,13 @@ log = structlog.get_logger()
 
 KEPT_OUTPUT_LINES = 20
 KILL_AFTER_TERM_SECONDS = 5.0
-EXIT_CODES = {0: "it ended by itself", 3: "its handler failed to load", 4: "it got a message it could not read", 5: "it lost the server"}
+EXIT_CODES = {
+    0: "it ended by itself",
+    3: "its handler failed to load",
+    4: "it got a message it could not read",
+    5: "it lost the server",
+    6: "it could not be forked",
+}
 
 
 class ProcessEngine:
@@ -49,8 +56,8 @@ class ProcessEngine:
                 log.warning("fork server has ended; starting another")
                 self._fork_server = ForkServer(self._output)
             worker = ProcessWorker(spec, events, self._timer, self._forget)
+            worker.start(self._fork_server, self._output)
             self._workers.add(worker)
-        worker.start(self._fork_server, self._output)
         return worker
 
     def close(self) -> None:
@@ -91,26 +98,41 @@ class ProcessWorker:
         self._thread = threading.Thread(target=self._read, name=f"worker-{spec.worker_id}", daemon=True)
 
     def start(self, fork_server: ForkServer, output: OutputPump) -> None:
-        """Ask for the fork, and send what to load; the child finds it in its socket."""
-        read_end, write_end = os.pipe()
+        """Send what to load, and ask for the fork. Raises when there is no descriptor left, or the configuration is too long."""
+        spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
+        spec["model_config"] = yaml.safe_dump(self._spec.handler.model_config)  # JSON has no keys but text, and no dates
+        load = {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads}
+        try:
+            self._channel.send(Kind.LOAD, load)  # it lies in the socket until the worker is there
+            read_end, write_end = os.pipe()
+        except Exception:
+            self._channel.close()
+            os.close(self._inherited[0])
+            raise
         output.add(read_end, self._take_output)
         descriptors = [*self._inherited, write_end]
         if not fork_server.fork(self._spec.worker_id, descriptors, Fork(self._forked, self._process_ended)):
             self._process_ended(None)
         for descriptor in (self._inherited[0], write_end):
             os.close(descriptor)
-        spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
-        with suppress(OSError):
-            self._channel.send(Kind.LOAD, {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads})
         self._thread.start()
 
-    def send(self, batch: Sequence[Request]) -> None:
-        """Hand over a batch; a worker that has ended takes nothing, and its exit is reported."""
-        with self._sending, suppress(OSError):
-            if not self._closed:
-                lane = self._free_lanes.popleft()
-                self._sizes[lane] = self._unanswered[lane] = len(batch)
+    def send(self, batch: Sequence[Request]) -> bool:
+        """Hand over a batch; returns False when the worker has ended."""
+        with self._sending:
+            if self._closed:
+                return False
+            lane = self._free_lanes.popleft()
+            self._sizes[lane] = self._unanswered[lane] = len(batch)
+            try:
                 self._channel.send_batch(lane, batch, monotonic())
+            except ConnectionError:
+                pass  # it has just ended; its exit says what becomes of the batch
+            except Exception as error:  # noqa: BLE001 - out of memory for the slab, say: the batch must not go around for ever
+                self._log.exception("batch cannot be handed over")
+                self._channel.mark_started(lane, len(batch))
+                self.kill(f"a batch could not be handed over: {error}")
+            return True
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
@@ -162,14 +184,18 @@ class ProcessWorker:
                     self._take_control(message)
         except ChannelError as error:
             self.kill(f"broke the protocol: {error}")
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave its callers waiting for ever
+            self._log.exception("server error")
+            self.kill(f"the server failed while it read from the worker: {error}")
         if not self._ended.wait(KILL_AFTER_TERM_SECONDS):
             self.kill("closed its channel without ending")
             self._ended.wait()
         blameless = self._status is None and not self._cause
-        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), self._untouched(), blameless)
         with self._sending:
-            self._closed = True
+            self._closed = True  # what is sent from now on goes elsewhere
+            untouched = self._untouched()
             self._channel.close()
+        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), untouched, blameless)
         self._on_gone(self)
         self._events.exited(self._spec.worker_id, exit_)
 

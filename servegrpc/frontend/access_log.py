@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections import deque
@@ -40,6 +41,8 @@ class AccessLog:
             self._second, self._stamp = int(now), datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%S")
         code_name, milliseconds = CODE_NAMES[code], seconds * 1000
         stamp = f"{self._stamp}.{int(now % 1 * 1000):03d}Z"
+        if not (model + request_id).isprintable():  # it is the caller's text: a line must stay a line
+            model, request_id = json.dumps(model), json.dumps(request_id)
         self._lines.append(f"{stamp} {method} model={model} code={code_name} ms={milliseconds:.2f} request_id={request_id}\n")
         if not self._written.is_set():
             self._written.set()

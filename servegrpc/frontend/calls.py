@@ -20,7 +20,7 @@ from servegrpc.errors import RequestCancelled, ServeError
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.scan import Route
-from servegrpc.wire.status import encode_status
+from servegrpc.wire.status import encode_status, short
 
 DETAILS_KEY = "grpc-status-details-bin"
 NOT_FORWARDED = ("user-agent", "authorization")
@@ -65,8 +65,11 @@ def run_blocking(registry: ModelRegistry, dialect: Dialect, route: Route, raw: b
         deadline=math.inf if remaining is None else monotonic() + remaining,
         headers=forwarded_headers(context.invocation_metadata()),
     )
-    context.add_callback(_cancel(pool, request))
+    cancel = _cancel(pool, request)
+    heard = context.add_callback(cancel)
     pool.submit(request)
+    if not heard or not context.is_active():
+        cancel()  # the caller left before it could be cancelled
     reply = replies.get()
     if reply.error:
         raise reply.error
@@ -88,7 +91,7 @@ def _cancel(pool: WorkerPool, request: Request) -> Callable[[], None]:
 
 def end_with_error(context: grpc.ServicerContext, error: ServeError) -> NoReturn:
     """End a call with an error's code, message and details."""
-    end_call(context, int(error.code), error.message, encode_status(error))
+    end_call(context, int(error.code), short(error.message), encode_status(error))
 
 
 def end_call(context: grpc.ServicerContext, code: int, message: str, details: bytes) -> NoReturn:

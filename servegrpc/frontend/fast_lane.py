@@ -25,13 +25,13 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, witho
 from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
-from servegrpc.errors import Code, ServeError, ServerError
+from servegrpc.errors import Code, InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, forwarded_headers, new_request_id
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.scan import Route
-from servegrpc.wire.status import encode_status
+from servegrpc.wire.status import encode_status, short
 
 log = structlog.get_logger()
 
@@ -97,24 +97,27 @@ class FastLane:
                     return
                 if event.completion_type == cygrpc.CompletionType.queue_timeout:
                     break
-                try:
-                    event.tag(event)
-                except Exception:
-                    log.exception("fast lane event failed")
+                self._guarded(event.tag, event)
                 self._empty_outbox()
             event = None  # an event may hold a call: let it go before waiting
             while self._afterwards:
-                self._afterwards.pop()()
+                self._guarded(self._afterwards.pop())
+
+    def _guarded(self, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except Exception:  # one bad event must not end the lane for everyone
+            log.exception("fast lane event failed")
 
     def arrived(self, arrival: _Arrival, event: Event) -> None:
         """A call has come in: ask for its message, for its end, and for the next call."""
         if not event.success:
             return  # the server stops
+        if not self._stopping:
+            self._ask(arrival)
         call = FastCall(self, arrival.method, event)
         event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), call.received)
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
-        if not self._stopping:
-            self._ask(arrival)
 
     def post(self, call: FastCall, reply: Reply) -> None:
         """Answer a call, from any thread.
@@ -165,7 +168,7 @@ class FastCall:
     Whoever knows the model and the request id sets them, for the access log.
     """
 
-    __slots__ = ("_call", "_lane", "_started", "deadline", "metadata", "method", "model_name", "on_cancel", "request_id")
+    __slots__ = ("_call", "_lane", "_left", "_started", "deadline", "metadata", "method", "model_name", "on_cancel", "request_id")
 
     def __init__(self, lane: FastLane, method: str, event: Event) -> None:
         self._lane = lane
@@ -173,6 +176,7 @@ class FastCall:
         self.method = method
         self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
         deadline = event.call_details.deadline  # wall clock; an absurd time when there is none
+        self._left = False
         self._started = monotonic()
         self.deadline: float = math.inf if deadline > NEVER else self._started + deadline - time.time()
         self.model_name = self.request_id = ""
@@ -181,8 +185,11 @@ class FastCall:
     def received(self, event: Event) -> None:
         """The message is here, or the caller sent none."""
         raw = event.batch_operations[0].message()
-        if raw is None:
-            return  # too large, cancelled, or closed without a message: the core ends the call
+        if self._left:
+            return
+        if raw is None:  # the core has ended a call that was too large, and this changes nothing; one without a message it has not
+            self.answer(Reply(error=InvalidInput("The call has no request message; send exactly one.")))
+            return
         try:
             self._lane.handle(self, raw)
         except ServeError as error:
@@ -195,8 +202,11 @@ class FastCall:
 
     def closed(self, event: Event) -> None:
         """The call is over, or its caller has left."""
-        if self.on_cancel and event.batch_operations[0].cancelled():
-            self.on_cancel()
+        on_cancel, self.on_cancel = self.on_cancel, None
+        if event.batch_operations[0].cancelled():
+            self._left = True
+            if on_cancel:
+                on_cancel()
 
     def answer(self, reply: Reply) -> None:
         """Answer the call; from any thread."""
@@ -214,7 +224,7 @@ class FastCall:
                 cygrpc.SendStatusFromServerOperation(reply.trailers, cygrpc.StatusCode.ok, b"", NO_FLAGS),
             )
         else:
-            message, details = (reply.error.message, encode_status(reply.error)) if reply.error else (reply.message, reply.body)
+            message, details = (short(reply.error.message), encode_status(reply.error)) if reply.error else (reply.message, reply.body)
             operations = (
                 cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),

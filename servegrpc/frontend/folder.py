@@ -21,13 +21,16 @@ class OwnFolder:
             raise ServerError("The temporary folder for archives belongs to another user; set TMPDIR to a folder of your own.")
         for left in root.iterdir():
             with suppress(OSError):
-                os.close(_lock(left))
+                descriptor = _lock(left)
                 shutil.rmtree(left, ignore_errors=True)
+                os.close(descriptor)
         while True:
             self.path = Path(tempfile.mkdtemp(dir=root))
             with suppress(OSError):  # a server that starts at the same time took it for one left behind
                 self._descriptor = _lock(self.path)
-                break
+                if self.path.exists():
+                    break
+                os.close(self._descriptor)
 
     def remove(self) -> None:
         """Remove the folder and all in it."""

@@ -45,9 +45,9 @@ class InferenceService:
         for raw in requests:
             where = route(raw)
             first = first or _checked(where)
-            if not where.model_name:
-                where = first._replace(request_id=where.request_id)
-            yield self._run(where, raw, context)
+            name = where.model_name or first.model_name
+            version = where.model_version or (first.model_version if name == first.model_name else "")
+            yield self._run(Route(name, version, where.request_id), raw, context)
 
     def fast_methods(self) -> dict[str, Handler]:
         """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""

@@ -99,7 +99,8 @@ class ManagementService(management_pb2_grpc.ManagementServiceServicer):
             raise QueueFull(f"{MAX_WATCHERS} callers watch already; try again when one has ended.", retry_after_seconds=10.0)
         changes, unsubscribe = subscribe(self._manager)
         self._watching.add(changes)
-        context.add_callback(lambda: changes.put(None))
+        if not context.add_callback(lambda: changes.put(None)):
+            changes.put(None)  # the caller has left already
         try:
             while change := changes.get():
                 if request.model_name in ("", change.model_name):

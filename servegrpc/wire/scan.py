@@ -11,6 +11,7 @@ from servegrpc.errors import InvalidInput
 from servegrpc.v1 import inference_pb2
 
 MAX_REQUEST_ID_LENGTH = 128
+MAX_NAME_LENGTH = 256
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
 
@@ -36,6 +37,9 @@ def route(raw: bytes) -> Route:
         found = route_fields(raw, 4)
     except (UnusualMessageError, IndexError, UnicodeDecodeError):
         found = _parse(raw)
+    for field, text in (("model_name", found.model_name), ("model_version", found.model_version)):
+        if len(text) > MAX_NAME_LENGTH:
+            raise InvalidInput(f"{field} has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed.", field=field)
     if len(found.request_id) > MAX_REQUEST_ID_LENGTH:
         raise InvalidInput(
             f"request_id has {len(found.request_id)} characters; at most {MAX_REQUEST_ID_LENGTH} are allowed.", field="request_id"

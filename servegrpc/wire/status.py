@@ -10,6 +10,14 @@ from google.rpc import error_details_pb2, status_pb2
 from servegrpc.errors import ServeError
 
 DOMAIN = "servegrpc"
+LONGEST_TEXT_BYTES = 1000
+
+
+def short(text: object) -> str:
+    """Return a text so short that several fit into trailers, which clients refuse beyond 8 KiB: at most 1000 bytes, percent-encoded."""
+    cut = str(text).encode("utf-8", "replace")[:LONGEST_TEXT_BYTES]
+    plain = cut.decode("utf-8", "ignore")
+    return plain if plain.isascii() else plain[: LONGEST_TEXT_BYTES // 6]  # what is not ASCII is sent as three characters a byte
 
 
 def encode_status(error: ServeError, message: str | None = None, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -17,12 +25,12 @@ def encode_status(error: ServeError, message: str | None = None, metadata: Mappi
 
     `message` replaces the error's own, `metadata` is added to it.
     """
-    message = error.message if message is None else message
+    message = short(error.message if message is None else message)
     status = status_pb2.Status(code=int(error.code), message=message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata={**error.metadata, **(metadata or {})})
-    status.details.add().Pack(info)
+    about = {key: short(value) for key, value in {**error.metadata, **(metadata or {})}.items()}
+    status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=about))
     if error.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=message)
+        violation = error_details_pb2.BadRequest.FieldViolation(field=short(error.field), description=message)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_seconds is not None:
         delay = Duration()

@@ -23,6 +23,7 @@ import traceback
 from contextlib import suppress
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+FORK_FAILED = 6  # beside the exit codes of worker.main
 MAX_REQUEST_BYTES = 64 * 1024
 
 
@@ -67,7 +68,14 @@ def _fork(server: socket.socket, workers: dict[int, int]) -> bool:
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:  # no more processes, or no memory: that worker fails, the others live on
+        sys.stderr.write(f"fork failed: {error}\n")
+        server.send(json.dumps({"worker_id": worker_id, "status": FORK_FAILED}).encode())
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return True
     if pid == 0:
         _become_worker(server, descriptors, parent)
     with suppress(OSError):  # the worker does it too: whoever comes first

@@ -18,6 +18,7 @@ from typing import TypedDict, cast
 
 import numpy as np
 import torch
+import yaml
 
 from servegrpc.engine.channel import Batch, Channel, ChannelError, Control, Kind
 from servegrpc.memory import keep_freed_blocks
@@ -41,7 +42,7 @@ class LoadSpec(TypedDict):
     folder: str
     handler: str
     manifest: dict[str, object]
-    model_config: dict[str, object]
+    model_config: str  # YAML
     expose_errors: bool
     batch_size: int
     gpu: int | None
@@ -57,7 +58,7 @@ def run(descriptors: Sequence[int]) -> int:
     except ChannelError:
         traceback.print_exc()
         return PROTOCOL_ERROR
-    except OSError:
+    except ConnectionError:
         return SERVER_GONE
 
 
@@ -118,7 +119,7 @@ def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
         manifest=spec["manifest"],
         batch_size=spec["batch_size"],
         gpu_id=spec["gpu"],
-        model_yaml_config=spec["model_config"],
+        model_yaml_config=yaml.safe_load(spec["model_config"]),
     )
     try:
         entry = load_handler(folder, spec["handler"], context)

@@ -16,11 +16,11 @@ from servegrpc.errors import HandlerError, InvalidHandlerResult, InvalidInput, S
 from servegrpc.reply import Reply
 from servegrpc.wire import native
 from servegrpc.wire.dialect import About
-from servegrpc.wire.status import encode_status
+from servegrpc.wire.status import encode_status, short
 from servegrpc.worker.context import Context
 from servegrpc.worker.loader import Entry
 
-LONGEST_MESSAGE = 1000  # characters of what a handler said that a caller sees
+LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,9 @@ class Runner:
             try:
                 results = self._call(rows, [items[index] for index in live]) if live else []
             except InvalidInput as error:
-                if isinstance(error.row, int) and 0 <= error.row < len(live):
-                    outcomes[live.pop(error.row)] = error  # that row alone is refused; the others are run again
+                row = getattr(error, "row", None)  # a subclass may have left it out
+                if isinstance(row, int) and 0 <= row < len(live):
+                    outcomes[live.pop(row)] = error  # that row alone is refused; the others are run again
                     continue
                 results = [error] * len(live)
             except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
@@ -99,11 +100,17 @@ class Runner:
             except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
                 _log_trace(error, "result cannot be sent", [item.request_id])
                 outcome = InvalidHandlerResult(f"the handler's result cannot be sent: {type(error).__name__}: {_text(error)}")
-        label = f'Model "{self.model_name}" version {self.model_version}'
-        message = f"{label}: {_text(outcome.message).rstrip('.')}. Request id: {item.request_id}."
-        about_error = {"model_name": self.model_name, "model_version": self.model_version, "worker": str(self.worker_id)}
-        status = encode_status(outcome, message, {**about_error, "request_id": item.request_id})
-        return Reply(status, int(outcome.code), message)
+        try:
+            return self._error_reply(item, outcome)
+        except Exception as error:  # noqa: BLE001 - a handler's own error object may hold anything
+            _log_trace(error, "error cannot be sent", [item.request_id])
+            return self._error_reply(item, HandlerError("the handler raised an error that cannot be sent; the server's log has the trace"))
+
+    def _error_reply(self, item: Item, error: ServeError) -> Reply:
+        about = f'Model "{self.model_name}" version {self.model_version}'
+        message = short(f"{about}: {_text(error.message).rstrip('.')}. Request id: {item.request_id}.")
+        names = {"model_name": self.model_name, "model_version": self.model_version, "worker": str(self.worker_id)}
+        return Reply(encode_status(error, message, {**names, "request_id": item.request_id}), int(error.code), message)
 
 
 def _text(said: object) -> str:

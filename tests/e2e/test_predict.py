@@ -235,3 +235,12 @@ def test_large_payload(client, echo):
     """20 MB each way → the same bytes."""
     tensor = np.arange(5_000_000, dtype=np.float32)
     assert np.array_equal(client.predict(echo, tensor).output, tensor)
+
+
+def test_session_keeps_its_version(stub, register):
+    """A session that begins with a version → later requests get it too, unless they name another."""
+    model = register("about", version="1.0")
+    register("about", name=model, version="2.0")
+    fields = [{"model_name": model, "model_version": "2.0"}, {}, {"model_name": model}, {"model_version": "1.0"}]
+    requests = [pb.PredictSessionRequest(inputs={"data": encode_value("x")}, **one) for one in fields]
+    assert [reply.model_version for reply in stub.PredictSession(iter(requests))] == ["2.0", "2.0", "2.0", "1.0"]

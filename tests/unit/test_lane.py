@@ -172,3 +172,10 @@ def test_stop_finishes_calls():
     assert future.result() == b"answered"
     stopped.wait()
     lane.close()
+
+
+def test_no_message(lane):
+    """A call that ends without a message → INVALID_ARGUMENT, and it does not stay."""
+    with pytest.raises(grpc.RpcError) as caught:
+        lane.channel.stream_unary(METHOD)(iter(()), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

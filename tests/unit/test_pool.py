@@ -669,3 +669,58 @@ def test_everyone_is_answered_once(timer, seed):
     assert refused <= {"QUEUE_FULL", "NO_WORKERS", "MODEL_LOAD_FAILED"}
     wrong = {name: answers for name, answers in caller.answers.items() if len(answers) != (name in accepted)}
     assert not wrong
+
+
+@pytest.mark.parametrize("leave", ["drain", "scale"])
+@pytest.mark.parametrize("end", ["cancelled", "expired"])
+def test_last_waiting_request_never_runs(serving, leave, end):
+    """While the last worker must stay for a request that waits, that request is cancelled or expires → the worker goes all the same."""
+    pool, _, (worker,) = serving(1, batch_size=2)
+    caller = Caller(pool)
+    caller.submit("running")
+    caller.submit("waiting", deadline=monotonic() + (1000 if end == "cancelled" else 0.01))
+    pool.drain() if leave == "drain" else pool.scale(0)
+    assert not worker.stopped
+    if end == "cancelled":
+        assert pool.cancel(caller.requests["waiting"])
+    else:
+        assert not pool.wait(lambda: False, 0.02)  # until the deadline has passed
+    worker.answer()
+    assert worker.stopped
+    worker.exit()
+    assert pool.settled()
+
+
+class BrokenEngine(FakeEngine):
+    """An engine that can start `most` workers."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def start(self, spec, events):
+        if len(self.workers) >= self.most:
+            raise OSError(24, "Too many open files")
+        return super().start(spec, events)
+
+
+@pytest.mark.parametrize("most", [0, 2])
+def test_engine_cannot_start_a_worker(timer, most):
+    """The engine has no means for another worker → the version fails with the cause, or keeps those it has; nothing hangs."""
+    pool = WorkerPool(SPEC, ModelSettings(), BrokenEngine(most), DeviceSlots(0, 4), timer, lambda: None)
+    pool.scale(4)
+    assert "Too many open files" in pool.cause
+    assert (pool.state is State.FAILED, pool.target) == ((True, 4) if most == 0 else (False, 2))
+    for worker in pool._engine.workers:
+        worker.become_ready()
+    assert pool.settled()
+
+
+def test_scale_while_draining(serving):
+    """A version that is being unregistered is scaled → refused, and it goes."""
+    pool, _, (worker,) = serving(1)
+    pool.drain()
+    with pytest.raises(Draining):
+        pool.scale(3)
+    worker.exit()
+    assert pool.state is State.UNLOADED

@@ -272,3 +272,22 @@ def test_next_batch_is_not_affected():
     runner = Runner(refuse_bad, context, "m", "2.0", 5, expose_errors=False)
     assert [reply.code for reply in runner.run([item("bad", "a")])] == [3]
     assert [result(reply) for reply in runner.run([item("good", "b")])] == ["good"]
+
+
+class OddError(InvalidInput):
+    def __init__(self):
+        pass  # without the message and all that its base keeps
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidInput("bad", field=5), InvalidInput("bad", field="\ud800"), OddError()], ids=["field", "text", "empty"]
+)
+def test_error_that_cannot_be_sent(error):
+    """A handler raises an error of ours that holds what cannot be sent → INTERNAL or a cleaned text, and no exception."""
+
+    def handle(rows, context):
+        raise error
+
+    (reply,) = run(handle, "a")
+    assert reply.code in (Code.INTERNAL, Code.INVALID_ARGUMENT)
+    assert "Request id: r0" in reply.message
