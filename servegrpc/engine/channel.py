@@ -28,7 +28,7 @@ from servegrpc.engine.slab import Slab, SlabError, offsets
 from servegrpc.reply import Reply
 
 LANES = 2
-INLINE_BYTES = 16 * 1024  # a batch of at most so many payload bytes lies in the control message itself; both ways cost the same at 16 to 48 KiB
+INLINE_BYTES = 16 * 1024  # a batch of so many payload bytes lies in the control message; at 16 to 48 KiB both ways cost the same
 SOCKET_BUFFER_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 512 * 1024
 
