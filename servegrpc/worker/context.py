@@ -1,7 +1,8 @@
 """What a handler knows besides its input: TorchServe's `Context` and `RequestProcessor`, with the same public names.
 
 One Context lives as long as its worker; handlers keep attributes of their own on it. The runner calls `begin_batch` before each call of
-the handler and reads `responses` after it. Per-request objects are made only when a handler asks for one: most never do.
+the handler; what a handler sets in `responses` is kept, but does not reach the caller yet. Per-request
+objects are made only when a handler asks for one: most never do.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The metrics a handler records, with the methods TorchServe's handlers call on `context.metrics`.
 
-A handler records; the worker's runner drains after each call and sends the records to the server with the reply. Between two drains
-counters are added up, gauges keep their last value and histograms keep every observation, all within `max_pending` values.
+A handler records, and `drain` takes out what was recorded; nothing sends it to the server yet. Between two drains counters are
+added up, gauges keep their last value and histograms keep every observation, all within `max_pending` values.
 """
 
 from __future__ import annotations
