@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+from servegrpc.errors import ServeError
+from servegrpc.reply import Reply
 
 
 class Dialect(IntEnum):
     """Whose messages a request and its reply are."""
 
     NATIVE = 0  # servegrpc.v1
+    TORCHSERVE = 1  # org.pytorch.serve.grpc.inference
+    OPEN_INFERENCE = 2  # inference, as KServe and Triton have it
 
 
 class About(NamedTuple):
@@ -21,3 +27,16 @@ class About(NamedTuple):
     queue_microseconds: int
     handler_nanoseconds: int
     batch_size: int
+
+
+class Codec(Protocol):
+    """What the module of a dialect offers. `decode` and `encode` run in the worker, `status` also in the server."""
+
+    def decode(self, payload: memoryview, *, borrow: bool = False) -> object:
+        """Return the row that the handler gets. Raises InvalidInput naming what is wrong."""
+
+    def encode(self, result: object, about: About) -> bytes:
+        """Return the reply that carries one result. Raises InvalidHandlerResult for an object that cannot be sent."""
+
+    def status(self, error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
+        """Return the end of a call that failed. `message`, if any, replaces the error's own; `metadata` is added to it."""

@@ -5,16 +5,18 @@ PredictRequest, PredictStreamRequest and PredictSessionRequest share fields and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
 
-from servegrpc.errors import InvalidHandlerResult, InvalidInput
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError
+from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2, value_pb2
 from servegrpc.values import decode_tensor, decode_value, encode_into
 from servegrpc.wire.dialect import About
 from servegrpc.wire.scan import UnusualMessageError, cut, fields
+from servegrpc.wire.status import encode_status, short
 
 LARGE_BYTES = 16 * 1024  # an input of this size is taken out of the message instead of parsed with it
 
@@ -105,3 +107,9 @@ def encode(result: object, about: About) -> bytes:
     reply.timing.handler.FromNanoseconds(about.handler_nanoseconds)
     reply.timing.batch_size = about.batch_size
     return reply.SerializeToString()
+
+
+def status(error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
+    """Return an error's code, its message and its google.rpc.Status."""
+    message = short(message or error.message)
+    return Reply(encode_status(error, message, metadata), int(error.code), message)

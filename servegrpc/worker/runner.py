@@ -14,9 +14,8 @@ from time import monotonic_ns
 from servegrpc.engine.channel import Item
 from servegrpc.errors import HandlerError, InvalidHandlerResult, InvalidInput, ServeError
 from servegrpc.reply import Reply
-from servegrpc.wire import native
+from servegrpc.wire.codecs import CODECS
 from servegrpc.wire.dialect import About
-from servegrpc.wire.status import encode_status, short
 from servegrpc.worker.context import Context
 from servegrpc.worker.loader import Entry
 
@@ -64,7 +63,7 @@ class Runner:
         rows: list[object] = []
         for index, item in zip(list(live), items, strict=True):
             try:
-                rows.append(native.decode(item.payload, borrow=self.borrow))
+                rows.append(CODECS[item.dialect].decode(item.payload, borrow=self.borrow))
             except InvalidInput as error:
                 live.remove(index)
                 outcomes[index] = error
@@ -94,7 +93,7 @@ class Runner:
             name, version = self.model_name, self.model_version
             about = About(name, version, item.request_id, item.queued_microseconds, handler_nanoseconds, batch_size)
             try:
-                return Reply(native.encode(outcome, about))
+                return Reply(CODECS[item.dialect].encode(outcome, about))
             except InvalidHandlerResult as error:
                 outcome = error
             except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
@@ -108,9 +107,9 @@ class Runner:
 
     def _error_reply(self, item: Item, error: ServeError) -> Reply:
         about = f'Model "{self.model_name}" version {self.model_version}'
-        message = short(f"{about}: {_text(error.message).rstrip('.')}. Request id: {item.request_id}.")
+        message = f"{about}: {_text(error.message).rstrip('.')}. Request id: {item.request_id}."
         names = {"model_name": self.model_name, "model_version": self.model_version, "worker": str(self.worker_id)}
-        return Reply(encode_status(error, message, {**names, "request_id": item.request_id}), int(error.code), message)
+        return CODECS[item.dialect].status(error, message, {**names, "request_id": item.request_id})
 
 
 def _text(said: object) -> str:

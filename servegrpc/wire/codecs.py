@@ -1,0 +1,10 @@
+"""The codec of each dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from servegrpc.wire import native
+from servegrpc.wire.dialect import Codec, Dialect
+
+CODECS: Mapping[int, Codec] = {Dialect.NATIVE: native}
