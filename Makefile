@@ -60,7 +60,8 @@ protos: $(VENV)/.installed ## Generate all stubs from protos/
 protos-check: $(VENV)/.installed ## Lint the protos; compare them with the released baseline and the stubs with the protos
 	buf lint && buf format -d --exit-code
 	buf breaking --against protos/baseline/v1.binpb
-	rm -rf build/gen && buf generate -o build/gen && diff -ru --exclude=__pycache__ build/gen/servegrpc/v1 servegrpc/v1
+	rm -rf build/gen && buf generate -o build/gen
+	for tree in v1 compat; do diff -ru --exclude=__pycache__ build/gen/servegrpc/$$tree servegrpc/$$tree || exit 1; done
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
