@@ -193,3 +193,31 @@ class RequestCancelled(ServeError):
 
     code = Code.CANCELLED
     reason = "REQUEST_CANCELLED"
+
+
+class SequenceUnknown(ServeError):
+    """There is no such sequence: it was not started, it was closed, or it was idle for too long."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "SEQUENCE_UNKNOWN"
+
+
+class SequenceLost(ServeError):
+    """The worker that held the sequence's state is gone; the sequence must be started anew."""
+
+    code = Code.ABORTED
+    reason = "SEQUENCE_LOST"
+
+
+class SequenceLimit(ServeError):
+    """As many sequences are open, or requests of one sequence wait, as may."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SEQUENCE_LIMIT"
+
+
+class SlowReader(ServeError):
+    """The caller did not read its stream fast enough."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SLOW_READER"
