@@ -31,6 +31,21 @@ class ModelConfig:
     device_ids: tuple[int, ...] = ()
     expose_errors: bool = False
     trusted_pickle: bool = False
+    max_retry_timeout_seconds: float | None = None
+    client_timeout_seconds: float | None = None
+    use_job_ticket: bool = False
+    sequence_batching: bool = False
+    sequence_max_idle_seconds: float | None = None
+    sequence_timeout_seconds: float | None = None
+    max_sequence_queue_size: int | None = None
+    max_sequences: int | None = None
+    continuous_batching: bool = False
+    async_communication: bool = False
+    use_venv: bool = False
+    parallel_type: str = ""
+    parallel_level: int | None = None
+    on_slow_reader: str | None = None
+    stream_buffer_bytes: int | None = None
     raw: dict[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -43,21 +58,35 @@ def parse_model_config(text: str, *, name: str = "model-config.yaml") -> ModelCo
     raw, lines = _load(text, name)
     read = _Reader(raw, lines, name)
     min_workers, max_workers = read.workers()
-    delay_milliseconds = read.whole("maxBatchDelay", at_least=0)
     return ModelConfig(
         min_workers=min_workers,
         max_workers=max_workers,
         batch_size=read.whole("batchSize", at_least=1),
-        max_batch_delay_seconds=None if delay_milliseconds is None else delay_milliseconds / 1000,
+        max_batch_delay_seconds=_seconds(read.whole("maxBatchDelay", at_least=0)),
         response_timeout_seconds=read.whole("responseTimeout", at_least=1),
         startup_timeout_seconds=read.whole("startupTimeout", at_least=1),
         max_queue_size=read.whole("jobQueueSize", at_least=1),
-        device_type=read.device_type(),
+        device_type=read.choice("deviceType", "cpu", "gpu"),
         device_ids=read.device_ids(),
         expose_errors=read.flag("exposeErrors"),
         trusted_pickle=read.flag("trusted_pickle"),
+        max_retry_timeout_seconds=read.whole("maxRetryTimeoutInSec", at_least=0),
+        client_timeout_seconds=_unless_zero(_seconds(read.whole("clientTimeoutInMills", at_least=0))),
+        use_job_ticket=read.flag("useJobTicket"),
+        sequence_batching=read.flag("sequenceBatching"),
+        sequence_max_idle_seconds=_unless_zero(_seconds(read.whole("sequenceMaxIdleMSec", at_least=0))),
+        sequence_timeout_seconds=_unless_zero(_seconds(read.whole("sequenceTimeoutMSec", at_least=0))),
+        max_sequence_queue_size=read.whole("maxSequenceJobQueueSize", at_least=1),
+        max_sequences=read.whole("maxNumSequence", at_least=1),
+        continuous_batching=read.flag("continuousBatching"),
+        async_communication=read.flag("asyncCommunication"),
+        use_venv=read.flag("useVenv"),
+        parallel_type=read.choice("parallelType", "pp", "tp", "pptp", "custom"),
+        parallel_level=read.whole("parallelLevel", at_least=0),
+        on_slow_reader=read.choice("onSlowReader", "pause", "end") or None,
+        stream_buffer_bytes=read.whole("streamBufferBytes", at_least=1),
         raw=raw,
-        warnings=tuple(read.warnings),
+        warnings=(*read.warnings, *read.without_effect("torchrun", "parallelType", "parallelLevel")),
     )
 
 
@@ -93,11 +122,11 @@ class _Reader:
         self._ignore(key, "true or false")
         return False
 
-    def device_type(self) -> str:
-        value = self._raw.get("deviceType", "")
-        if isinstance(value, str) and value in ("", "cpu", "gpu"):
+    def choice(self, key: str, *words: str) -> str:
+        value = self._raw.get(key, "")
+        if isinstance(value, str) and value in ("", *words):
             return value
-        self._ignore("deviceType", "'cpu' or 'gpu'")
+        self._ignore(key, " or ".join(map(repr, words)))
         return ""
 
     def device_ids(self) -> tuple[int, ...]:
@@ -107,9 +136,27 @@ class _Reader:
         self._ignore("deviceIds", "a list of whole numbers of at least 0")
         return ()
 
+    def without_effect(self, *keys: str) -> list[str]:
+        """Return one warning for those of the keys that are there and would start several processes for one worker."""
+        there = [key for key in keys if key in self._raw]
+        if not there:
+            return []
+        return [f"{self._where(there[0])}: {', '.join(there)}: no effect; a worker is one process with one device"]
+
     def _ignore(self, key: str, expected: str, ignored: str = "ignored") -> None:
-        line = self._lines.get(key, 1)
-        self.warnings.append(f"{self._name}, line {line}: {key} must be {expected}, not {self._raw[key]!r}; {ignored}")
+        self.warnings.append(f"{self._where(key)}: {key} must be {expected}, not {self._raw[key]!r}; {ignored}")
+
+    def _where(self, key: str) -> str:
+        return f"{self._name}, line {self._lines.get(key, 1)}"
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _unless_zero(seconds: float | None) -> float | None:
+    """Zero is how TorchServe's files switch a time-out off."""
+    return seconds or None
 
 
 def _is_whole(value: object) -> TypeGuard[int]:

@@ -119,7 +119,7 @@ def test_options_of_serve_are_listed():
 def test_model_config_keys_are_listed():
     """The keys that the parser of model-config.yaml reads → rows of the table of keys."""
     calls = [node for node in ast.walk(ast.parse(inspect.getsource(model_config))) if isinstance(node, ast.Call)]
-    readers = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in ("whole", "flag", "get")]
+    readers = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in ("whole", "flag", "choice", "get")]
     keys = {call.args[0].value for call in readers if isinstance(call.args[0], ast.Constant)}
     assert {"batchSize", "deviceIds", "exposeErrors"} <= keys
     assert keys <= table("docs/handlers.md", "model-config.yaml")

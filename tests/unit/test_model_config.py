@@ -15,6 +15,9 @@ def test_every_key():
     config = parse_model_config(
         "minWorkers: 1\nmaxWorkers: 4\nbatchSize: 8\nmaxBatchDelay: 250\nresponseTimeout: 60\nstartupTimeout: 90\n"
         "jobQueueSize: 500\ndeviceType: gpu\ndeviceIds: [0, 2]\nexposeErrors: true\ntrusted_pickle: true\n"
+        "maxRetryTimeoutInSec: 30\nclientTimeoutInMills: 1500\nuseJobTicket: true\nsequenceBatching: true\nsequenceMaxIdleMSec: 60000\n"
+        "sequenceTimeoutMSec: 90000\nmaxSequenceJobQueueSize: 5\nmaxNumSequence: 6\ncontinuousBatching: true\nasyncCommunication: true\n"
+        "useVenv: true\nonSlowReader: end\nstreamBufferBytes: 65536\n"
     )
     assert config == ModelConfig(
         min_workers=1,
@@ -28,6 +31,19 @@ def test_every_key():
         device_ids=(0, 2),
         expose_errors=True,
         trusted_pickle=True,
+        max_retry_timeout_seconds=30,
+        client_timeout_seconds=1.5,
+        use_job_ticket=True,
+        sequence_batching=True,
+        sequence_max_idle_seconds=60,
+        sequence_timeout_seconds=90,
+        max_sequence_queue_size=5,
+        max_sequences=6,
+        continuous_batching=True,
+        async_communication=True,
+        use_venv=True,
+        on_slow_reader="end",
+        stream_buffer_bytes=65536,
         raw=config.raw,
     )
 
@@ -42,6 +58,21 @@ def test_zero_is_a_value():
     """Zero where zero means something → kept, not taken for absent."""
     config = parse_model_config("minWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n")
     assert (config.min_workers, config.max_workers, config.max_batch_delay_seconds, config.warnings) == (0, 0, 0, ())
+
+
+def test_zero_switches_off():
+    """Zero for a time-out that TorchServe switches off with it → as if it were not there."""
+    config = parse_model_config("clientTimeoutInMills: 0\nsequenceMaxIdleMSec: 0\nsequenceTimeoutMSec: 0\n")
+    assert config == ModelConfig(raw=config.raw)
+
+
+def test_without_effect():
+    """Keys that ask for several processes per worker → read, and one warning that names them all."""
+    config = parse_model_config("minWorkers: 1\nparallelType: tp\nparallelLevel: 2\ntorchrun:\n  nproc-per-node: 2\n")
+    assert (config.parallel_type, config.parallel_level) == ("tp", 2)
+    assert config.warnings == (
+        "model-config.yaml, line 4: torchrun, parallelType, parallelLevel: no effect; a worker is one process with one device",
+    )
 
 
 def test_handler_keys():
@@ -78,6 +109,19 @@ def test_warning_names_the_line():
         "deviceIds: [-1]",
         "exposeErrors: 'yes'",
         "trusted_pickle: 1",
+        "maxRetryTimeoutInSec: -1",
+        "clientTimeoutInMills: soon",
+        "useJobTicket: 1",
+        "sequenceBatching: 'on'",
+        "sequenceMaxIdleMSec: -1",
+        "sequenceTimeoutMSec: 0.5",
+        "maxSequenceJobQueueSize: 0",
+        "maxNumSequence: 0",
+        "continuousBatching: 'true'",
+        "asyncCommunication: 0",
+        "useVenv: [true]",
+        "onSlowReader: drop",
+        "streamBufferBytes: 0",
     ],
 )
 def test_bad_value(text):
