@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from servegrpc.core.handler_metrics import MetricKind, Series
+from servegrpc.core.histogram import Histogram
 from servegrpc.core.model import State
 from servegrpc.core.registry import ModelRegistry, ModelVersion
-from servegrpc.core.stats import Histogram
 from servegrpc.core.worker import WorkerState
 from servegrpc.errors import Code
 
 MODEL = ("model_name", "model_version")
+SUFFIXES: Mapping[MetricKind, Sequence[str]] = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count", "_sum")}
 
 
 class ModelMetrics(Collector):
@@ -33,11 +35,13 @@ class ModelMetrics(Collector):
         workers = GaugeMetricFamily("servegrpc_workers", "Worker processes, by state.", labels=(*MODEL, "state"))
         target = GaugeMetricFamily("servegrpc_target_workers", "Workers asked for.", labels=MODEL)
         state = GaugeMetricFamily("servegrpc_model_state", "1 for the state a version is in.", labels=(*MODEL, "state"))
+        dropped = CounterMetricFamily("servegrpc_handler_metrics_dropped", "Metrics of handlers that were not kept.", labels=MODEL)
         for version in versions:
             names, pool = [version.name, version.version], version.pool
             for code, count in sorted(pool.stats.replies.items()):
                 replies.add_metric([*names, Code(code).name], count)
             losses.add_metric(names, pool.stats.losses)
+            dropped.add_metric(names, pool.stats.handler_metrics.dropped)
             queued.add_metric(names, len(pool.queue))
             target.add_metric(names, pool.target)
             states = [record.state for record in pool.records()]
@@ -45,7 +49,7 @@ class ModelMetrics(Collector):
                 workers.add_metric([*names, worker_state.name], states.count(worker_state))
             for one in State:
                 state.add_metric([*names, one.name], float(pool.state is one))
-        yield from (replies, losses, queued, workers, target, state)
+        yield from (replies, losses, queued, workers, target, state, dropped)
         yield _histogram(
             "servegrpc_request_seconds", "From a request's arrival to its reply.", [(v, v.pool.stats.request_seconds) for v in versions]
         )
@@ -53,6 +57,7 @@ class ModelMetrics(Collector):
             "servegrpc_queue_seconds", "From a request's arrival to its hand-over.", [(v, v.pool.stats.queue_seconds) for v in versions]
         )
         yield _histogram("servegrpc_batch_size", "Requests in one call of the handler.", [(v, v.pool.stats.batch_size) for v in versions])
+        yield from _handler_metrics(versions)
 
 
 class MetricsServer:
@@ -78,3 +83,42 @@ def _histogram(name: str, text: str, values: list[tuple[ModelVersion, Histogram]
         bounds = [*map(str, histogram.bounds), "+Inf"]
         family.add_metric([version.name, version.version], list(zip(bounds, accumulate(histogram.counts), strict=True)), histogram.sum)
     return family
+
+
+def _handler_metrics(versions: Sequence[ModelVersion]) -> Iterator[Metric]:
+    """Yield what handlers recorded: a family for each name and type, under the handler's own name as in TorchServe."""
+    groups: dict[tuple[str, MetricKind], list[tuple[ModelVersion, Series]]] = {}
+    for version in versions:
+        for series in version.pool.stats.handler_metrics.snapshot():
+            groups.setdefault((series.key.name, series.key.kind), []).append((version, series))
+    taken: set[str] = set()
+    for (name, kind), members in groups.items():
+        base = name.removesuffix("_total") if kind == "counter" else name
+        if not taken.isdisjoint(_sample_names(base, kind)):
+            base = f"{base}_{kind}"  # two handlers mean different things by one name
+        if not taken.isdisjoint(_sample_names(base, kind)):
+            continue
+        taken |= _sample_names(base, kind)
+        family = Metric(base, "Recorded by handlers.", kind)
+        for version, series in members:
+            labels = {**dict(zip(MODEL, (version.name, version.version), strict=True)), "unit": series.key.unit, **dict(series.key.labels)}
+            for suffix, extra, value in _samples(series):
+                family.add_sample(base + suffix, labels | extra, value)
+        yield family
+
+
+def _sample_names(base: str, kind: MetricKind) -> set[str]:
+    return {base} | {base + suffix for suffix in SUFFIXES[kind]}
+
+
+def _samples(series: Series) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Yield the suffix, the further label and the value of each sample of a series."""
+    if series.key.kind != "histogram":
+        yield SUFFIXES[series.key.kind][0], {}, series.value
+        return
+    bounds = [*map(str, series.histogram.bounds), "+Inf"]
+    counts = list(accumulate(series.histogram.counts))
+    for bound, count in zip(bounds, counts, strict=True):
+        yield "_bucket", {"le": bound}, count
+    yield "_count", {}, counts[-1]
+    yield "_sum", {}, series.histogram.sum

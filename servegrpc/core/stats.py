@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+
+from servegrpc.core.handler_metrics import HandlerMetricsTable
+from servegrpc.core.histogram import Histogram
 
 SECONDS_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-class Histogram:
-    """Counts observations by bucket; a bucket's bound belongs to it, as in Prometheus. Observing takes no lock: a race may lose one."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float, times: int = 1) -> None:
-        """Count a value."""
-        self.counts[bisect_left(self.bounds, value)] += times
-        self.sum += value * times
 
 
 class PoolStats:
@@ -33,3 +20,4 @@ class PoolStats:
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over
         self.batch_size = Histogram(SIZE_BUCKETS)
         self.losses = 0  # workers that ended unasked
+        self.handler_metrics = HandlerMetricsTable()
