@@ -12,8 +12,9 @@ from google.rpc import status_pb2
 
 from servegrpc.cli.values import INPUT_HELP, brief, parse_input
 from servegrpc.core.batching import Request
-from servegrpc.core.manager import ModelManager, Registration
+from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from servegrpc.config import load_config
-from servegrpc.core.manager import Registration
+from servegrpc.core.registration import Registration
 from servegrpc.frontend.server import Server
 from servegrpc.logs import configure_logs
 from servegrpc.memory import keep_freed_blocks

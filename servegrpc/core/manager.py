@@ -9,43 +9,39 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
 import structlog
 
 from servegrpc.core.archive import ModelArchive, open_archive
+from servegrpc.core.autoscale import Autoscaler
 from servegrpc.core.engine import Engine, HandlerSpec
-from servegrpc.core.model import ModelChange, ModelSettings, State
+from servegrpc.core.model import ModelChange, State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
+from servegrpc.core.registration import Defaults, Registration, check_numbers, check_workers, settings_of, worker_bounds
 from servegrpc.core.registry import ModelRegistry, ModelVersion
+from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import DefaultVersion, Draining, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError, VersionExists
+from servegrpc.errors import (
+    DefaultVersion,
+    Draining,
+    InvalidArchive,
+    InvalidInput,
+    ModelLoadFailed,
+    ModelNotFound,
+    ServeError,
+    VersionExists,
+    VersionNotFound,
+)
 
 log = structlog.get_logger()
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*
-MAX_WORKERS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What to register. None means: what the archive says, else the server's default."""
-
-    archive: str
-    model_name: str = ""
-    handler: str = ""
-    workers: int | None = None
-    batch_size: int | None = None
-    max_batch_delay_seconds: float | None = None
-    response_timeout_seconds: float | None = None
-    startup_timeout_seconds: float | None = None
-    max_queue_size: int | None = None
-    wait: bool = True
 
 
 class ModelManager:
@@ -60,6 +56,8 @@ class ModelManager:
         model_store: Path | None,
         unpack_root: Path,
         default_workers: int | None = None,
+        defaults: Defaults | None = None,
+        state: StateStore | None = None,
     ) -> None:
         self.registry = ModelRegistry()
         self.timer = timer
@@ -68,6 +66,8 @@ class ModelManager:
         self._model_store = model_store
         self._unpack_root = unpack_root
         self._default_workers = max(1, slots.gpus) if default_workers is None else default_workers
+        self._defaults = defaults or Defaults()
+        self._state = state
         self._lock = threading.Lock()
         self._listeners: list[Callable[[ModelChange], None]] = []
         self._shown: dict[tuple[str, str], ModelChange] = {}
@@ -79,19 +79,41 @@ class ModelManager:
         Raises ArchiveNotFound, InvalidArchive, InvalidInput, VersionExists, or ModelLoadFailed with the cause; after the last the
         version stays in the registry as FAILED, and registering it again replaces it.
         """
-        _check_numbers(registration)
+        check_numbers(registration)
         archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root)
         try:
-            version, workers = self._add(registration, archive)
+            version, bounds = self._add(registration, archive)
         except ServeError:
             archive.remove()
             raise
         for warning in archive.config.warnings:
             log.warning("model config", model=version.name, version=version.version, problem=warning)
-        version.pool.scale(workers)
+        version.autoscaler.bound(*bounds)
         if registration.wait:
             self._wait_loaded(version)
+        self._save(version, registration)
+        if registration.make_default:
+            self.set_default(version.name, version.version)
         return version
+
+    def restore(self) -> list[ModelVersion]:
+        """Register again what the state says, in its order, and wait for it; what cannot be is told in the log, and stays in the state."""
+        restored: list[ModelVersion] = []
+        for saved in self._state.versions() if self._state else ():
+            try:
+                version = self.register(replace(saved.registration, wait=False))
+                if (version.name, version.version) != (saved.name, saved.version) and self._state:
+                    log.warning("archive has changed", model=saved.name, version=saved.version, now=f"{version.name} {version.version}")
+                    self._state.remove(saved.name, saved.version)
+                if saved.is_default:
+                    self.set_default(version.name, version.version)
+            except ServeError as error:
+                log.error("model cannot be registered again", model=saved.name, version=saved.version, cause=error.message)
+                continue
+            restored.append(version)
+        for version in restored:
+            version.pool.wait(version.pool.settled, None)
+        return restored
 
     def unregister(self, name: str, version: str = "", *, wait: bool = True) -> None:
         """Drain and remove a version, or all of a model's when `version` is empty.
@@ -99,31 +121,38 @@ class ModelManager:
         Raises ModelNotFound, VersionNotFound, or DefaultVersion when others would be left without it.
         """
         with self._lock:
-            model = self.registry.model(name)
+            try:
+                model = self.registry.model(name)
+                self.registry.get(name, version)
+            except (ModelNotFound, VersionNotFound):
+                if self._state and self._state.remove(name, version):
+                    return  # it could not be registered again at the start
+                raise
             if version and version == model.default_version and len(model.versions) > 1:
                 raise DefaultVersion(
                     f'Version {version} is the default of model "{name}" and others are there; set another default first.',
                     model_name=name,
                     model_version=version,
                 )
+            if self._state:
+                self._state.remove(name, version)
             leaving = [self.registry.get(name, version)] if version else list(model.versions.values())
             for one in leaving:
                 self.registry.remove(one)
-        for one in leaving:
-            one.pool.drain()
-        for one in leaving:
-            if wait:
-                self._remove_files(one)
-            else:
-                threading.Thread(target=self._remove_files, args=(one,), name="unregister", daemon=True).start()
+        self._end(leaving, wait=wait)
 
-    def scale(self, name: str, version: str, workers: int, *, wait: bool = True) -> ModelVersion:
-        """Set the number of workers; waits until they are ready when `wait`. Raises ModelNotFound, VersionNotFound, ModelLoadFailed."""
-        _check_workers(workers)
+    def scale(self, name: str, version: str, workers: int, *, max_workers: int | None = None, wait: bool = True) -> ModelVersion:
+        """Set the number of workers; waits until they are ready when `wait`. With `max_workers` their number follows the load from there.
+
+        Raises ModelNotFound, VersionNotFound, ModelLoadFailed.
+        """
+        check_workers(workers, max_workers)
         found = self.registry.get(name, version)
         if found.pool.state is State.FAILED:
             raise _load_failed(found)
-        found.pool.scale(workers)
+        if self._state:
+            self._state.scale(found.name, found.version, workers, workers if max_workers is None else max_workers)
+        found.autoscaler.bound(workers, workers if max_workers is None else max_workers)
         if wait:
             self._wait_loaded(found)
             if found.pool.target < workers and found.pool.cause:
@@ -139,6 +168,8 @@ class ModelManager:
         """Make a version the default. Raises ModelNotFound, VersionNotFound."""
         with self._lock:
             found = self.registry.get(name, version)
+            if self._state:
+                self._state.set_default(found.name, found.version)
             self.registry.set_default(found)
         for one in self.registry.model(name).versions.values():
             self._publish(one)
@@ -179,14 +210,28 @@ class ModelManager:
         self.timer.close()
         for version in self.registry.versions():
             version.archive.remove()
+        if self._state:
+            self._state.close()
         return finished
 
-    def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, int]:
+    def _save(self, version: ModelVersion, registration: Registration) -> None:
+        """Save what has been registered, unless it is gone again. When it cannot be saved, it is not registered."""
+        try:
+            with self._lock:
+                if self._state and version in self.registry.versions():
+                    self._state.put(version.name, version.version, registration)
+        except ServeError:
+            with self._lock:
+                self.registry.remove(version)
+            self._end([version], wait=False)
+            raise
+
+    def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, tuple[int, int]]:
         name = registration.model_name or archive.model_name or ""
         if not MODEL_NAME.fullmatch(name):
             problem = f'"{name}" is no model name' if name else "the archive has no manifest that names the model"
             raise InvalidInput(f"{problem}; give model_name with letters, digits, '_', '-' and '.'.", field="model_name")
-        handler = registration.handler or archive.handler
+        handler = registration.handler or archive.handler or self._defaults.handler
         if not handler:
             raise InvalidArchive("The archive names no handler; give one as file.py or file.py:function.", archive=registration.archive)
         config = archive.config
@@ -201,9 +246,9 @@ class ModelManager:
             config.device_type,
             config.device_ids,
         )
-        settings = _settings(registration, archive)
-        workers = next(n for n in (registration.workers, config.min_workers, self._default_workers) if n is not None)
-        _check_workers(workers)
+        settings = settings_of(registration, config, self._defaults.of(name, archive.model_version))
+        bounds = worker_bounds(registration, config, self._defaults.of(name, archive.model_version), self._default_workers)
+        check_workers(*bounds)
         with self._lock:
             if self._closing:
                 raise Draining("The server is stopping and registers no more models.")
@@ -213,12 +258,12 @@ class ModelManager:
                 self._publish(version)
 
             pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
-            version = ModelVersion(name, archive.model_version, archive, settings, pool)
+            version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
             self.registry.add(version)
         if failed:
             failed.pool.drain()
             failed.archive.remove()
-        return version, workers
+        return version, bounds
 
     def _check_free(self, name: str, number: str) -> ModelVersion | None:
         """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""
@@ -235,6 +280,15 @@ class ModelManager:
         version.pool.wait(version.pool.settled, None)  # ends: every start has a time-out, and losses lead to FAILED
         if version.pool.state is State.FAILED:
             raise _load_failed(version)
+
+    def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
+        for version in versions:
+            version.pool.drain()
+        for version in versions:
+            if wait:
+                self._remove_files(version)
+            else:
+                threading.Thread(target=self._remove_files, args=(version,), name="unregister", daemon=True).start()
 
     def _remove_files(self, version: ModelVersion) -> None:
         version.pool.wait(version.pool.settled, None)  # ends: every batch has a time-out
@@ -269,36 +323,6 @@ def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | No
     """
     changes: queue.SimpleQueue[ModelChange | None] = queue.SimpleQueue()
     return changes, manager.listen(changes.put)
-
-
-def _settings(registration: Registration, archive: ModelArchive) -> ModelSettings:
-    """The caller's word goes before the archive's, and that before the default (TorchServe, but key by key)."""
-    values: dict[str, float] = {}
-    for name in ModelSettings.__dataclass_fields__:
-        given = getattr(registration, name)
-        value = given if given is not None else getattr(archive.config, name)
-        if value is not None:
-            values[name] = value
-    return ModelSettings(**values)  # type: ignore[arg-type]  # int and float by name, checked by _check_numbers and the parser
-
-
-def _check_workers(workers: int) -> None:
-    if not 0 <= workers <= MAX_WORKERS:
-        raise InvalidInput(f"workers must be 0 to {MAX_WORKERS}, not {workers}.", field="workers")
-
-
-def _check_numbers(registration: Registration) -> None:
-    limits: dict[str, tuple[float | None, float, float]] = {
-        "workers": (registration.workers, 0, MAX_WORKERS),
-        "settings.batch_size": (registration.batch_size, 1, 65536),
-        "settings.max_batch_delay": (registration.max_batch_delay_seconds, 0, 3600),
-        "settings.response_timeout": (registration.response_timeout_seconds, 0.001, 86400),
-        "settings.startup_timeout": (registration.startup_timeout_seconds, 0.001, 86400),
-        "settings.max_queue_size": (registration.max_queue_size, 1, 1_000_000),
-    }
-    for field, (value, least, most) in limits.items():
-        if value is not None and not least <= value <= most:
-            raise InvalidInput(f"{field} must be {least:g} to {most:g}, not {value:g}.", field=field)
 
 
 def _load_failed(version: ModelVersion) -> ModelLoadFailed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from servegrpc.core.archive import ModelArchive
+from servegrpc.core.autoscale import Autoscaler
 from servegrpc.core.model import ModelSettings
 from servegrpc.core.pool import WorkerPool
 from servegrpc.errors import ModelNotFound, VersionNotFound
@@ -15,13 +16,14 @@ from servegrpc.errors import ModelNotFound, VersionNotFound
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelVersion:
-    """A registered version: what it was made from, how it runs, and its pool, which knows its state."""
+    """A registered version: what it was made from, how it runs, its pool, which knows its state, and the bounds of its workers."""
 
     name: str
     version: str
     archive: ModelArchive
     settings: ModelSettings
     pool: WorkerPool
+    autoscaler: Autoscaler
     register_time: float = field(default_factory=time.time)  # seconds since the epoch
 
 

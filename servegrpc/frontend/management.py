@@ -12,8 +12,9 @@ import psutil
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from servegrpc.core.manager import ModelManager, Registration, subscribe
+from servegrpc.core.manager import ModelManager, subscribe
 from servegrpc.core.model import ModelChange
+from servegrpc.core.registration import Registration
 from servegrpc.core.registry import Model, ModelVersion
 from servegrpc.core.worker import WorkerRecord
 from servegrpc.errors import InvalidInput, QueueFull

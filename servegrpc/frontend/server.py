@@ -12,8 +12,9 @@ import grpc
 import structlog
 
 from servegrpc.config import ServerConfig
-from servegrpc.core.manager import ModelManager, Registration
+from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine

@@ -8,9 +8,11 @@ import threading
 import pytest
 from fakes import FakeEngine, Script
 
-from servegrpc.core.manager import ModelManager, Registration, subscribe
+from servegrpc.core.manager import ModelManager, subscribe
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.registration import Defaults, GivenSettings, Registration
+from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.errors import (
     ArchiveNotFound,
@@ -19,6 +21,7 @@ from servegrpc.errors import (
     InvalidInput,
     ModelLoadFailed,
     ModelNotFound,
+    ServerError,
     VersionExists,
     VersionNotFound,
 )
@@ -96,6 +99,44 @@ def test_settings(manager, archive):
     assert version.pool.target == 2
 
 
+def test_servers_defaults(make_manager, archive):
+    """The server has defaults for a version and for all → they come after the archive's, the version's first."""
+    defaults = Defaults(
+        GivenSettings(batch_size=2, max_queue_size=20, response_timeout_seconds=5.0),
+        {("digits", "1.0"): GivenSettings(batch_size=3, max_queue_size=30, workers=2, max_workers=3)},
+    )
+    manager = make_manager(defaults=defaults)
+    name = archive(config="maxBatchDelay: 20\nbatchSize: 4\n")
+    version = manager.register(Registration(name))
+    assert version.settings == ModelSettings(4, 0.02, 5.0, 120.0, 30)
+    assert (version.autoscaler.min_workers, version.autoscaler.max_workers) == (2, 3)
+
+
+def test_default_handler(make_manager, tmp_path):
+    """The archive names no handler and the server has a default one → that is used."""
+    (tmp_path / "store" / "bare").mkdir(parents=True)
+    manager = make_manager(defaults=Defaults(handler="echo.py"))
+    assert manager.register(Registration("bare", model_name="m")).pool.spec.handler == "echo.py"
+
+
+@pytest.mark.parametrize(
+    ("config", "given", "expected"),
+    [
+        (None, {}, (1, 1)),
+        ("minWorkers: 2\nmaxWorkers: 4", {}, (2, 4)),
+        ("maxWorkers: 4", {}, (1, 4)),
+        ("minWorkers: 2\nmaxWorkers: 4", {"workers": 3}, (3, 3)),
+        ("minWorkers: 2\nmaxWorkers: 4", {"workers": 1, "max_workers": 2}, (1, 2)),
+        ("minWorkers: 3", {"max_workers": 2}, (2, 2)),
+    ],
+)
+def test_bounds_of_workers(manager, archive, config, given, expected):
+    """Caller and archive say how many workers at least and at most → who says the least says the most; a caller's most bounds all."""
+    version = manager.register(Registration(archive(config=config), **given))
+    assert (version.autoscaler.min_workers, version.autoscaler.max_workers) == expected
+    assert version.pool.target == expected[0]
+
+
 @pytest.mark.parametrize(
     ("gpus", "default_workers", "config", "given", "expected"),
     [
@@ -133,6 +174,7 @@ def test_missing_archive(manager, tmp_path):
     ("field", "value", "problem"),
     [
         ("workers", -1, "workers must be 0 to 1024, not -1"),
+        ("max_workers", 1025, "max_workers must be 0 to 1024, not 1025"),
         ("batch_size", 0, "settings.batch_size must be 1 to 65536, not 0"),
         ("max_batch_delay_seconds", -0.5, "settings.max_batch_delay must be 0 to 3600, not -0.5"),
         ("response_timeout_seconds", 0, "settings.response_timeout must be 0.001 to 86400, not 0"),
@@ -255,6 +297,15 @@ def test_scale(manager, archive):
     assert len(manager.scale("digits", "1.0", 0).pool.records()) == 0
 
 
+def test_scale_between(manager, archive):
+    """Bounds are given → the least are there when it returns; the most must not be less."""
+    version = manager.register(Registration(archive()))
+    manager.scale("digits", "", 2, max_workers=4)
+    assert (len(version.pool.records()), version.autoscaler.max_workers) == (2, 4)
+    with pytest.raises(InvalidInput, match=r"max_workers must not be less than workers \(3\), and is 2"):
+        manager.scale("digits", "", 3, max_workers=2)
+
+
 @pytest.mark.parametrize("workers", [-1, 1025])
 def test_scale_out_of_range(manager, archive, workers):
     """The number is out of range → InvalidInput naming the field."""
@@ -279,6 +330,109 @@ def test_set_default(manager, archive):
     assert manager.registry.get("digits").version == "2.0"
     with pytest.raises(VersionNotFound):
         manager.set_default("digits", "3.0")
+
+
+# --- state
+
+
+@pytest.fixture
+def restart(make_manager, tmp_path):
+    """Make a manager with the state of the one before, whose process is as good as killed."""
+    stores = []
+
+    def restart():
+        for store in stores:
+            store.close()
+        stores.append(StateStore(tmp_path / "state"))
+        return make_manager(state=stores[-1])
+
+    return restart
+
+
+def shown(manager):
+    return [(model.name, list(model.versions), model.default_version) for model in manager.registry.models()]
+
+
+def test_restore(restart, archive):
+    """Models were registered, scaled, made the default, unregistered → after a restart it is as it was."""
+    manager = restart()
+    for number in ("2.0", "1.0", "3.0"):
+        manager.register(Registration(archive(version=number), batch_size=4))
+    manager.register(Registration(archive(name="gone")))
+    manager.scale("digits", "1.0", 3, max_workers=5)
+    manager.set_default("digits", "1.0")
+    manager.unregister("digits", "3.0")
+    manager.unregister("gone")
+    manager = restart()
+    assert [version.version for version in manager.restore()] == ["2.0", "1.0"]
+    assert shown(manager) == [("digits", ["2.0", "1.0"], "1.0")]
+    version = manager.registry.get("digits")
+    assert (version.pool.state, len(version.pool.records()), version.autoscaler.max_workers) == (State.ACTIVE, 3, 5)
+    assert version.settings.batch_size == 4
+
+
+def test_failed_registration_is_not_saved(restart, archive):
+    """A registration fails → after a restart it is not there."""
+    manager = restart()
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(archive(handler="broken.py")))
+    assert restart().restore() == []
+
+
+def test_registration_that_went_on_is_saved(restart, archive):
+    """A caller did not wait and was told so → after a restart it is registered again."""
+    restart().register(Registration(archive(), wait=False))
+    assert [version.name for version in restart().restore()] == ["digits"]
+
+
+def test_archive_is_gone(restart, archive, tmp_path, capsys):
+    """An archive has vanished → the log says which, the others are there; it comes back with its archive, until it is unregistered."""
+    manager = restart()
+    for name in ("first", "second"):
+        manager.register(Registration(archive(name=name)))
+    (tmp_path / "store" / "first-1.0-echo.py").rename(tmp_path / "first")
+    manager = restart()
+    assert [version.name for version in manager.restore()] == ["second"]
+    assert "model=first version=1.0" in capsys.readouterr().out
+    (tmp_path / "first").rename(tmp_path / "store" / "first-1.0-echo.py")
+    manager = restart()
+    assert [version.name for version in manager.restore()] == ["first", "second"]
+    (tmp_path / "store" / "first-1.0-echo.py").rename(tmp_path / "first")
+    manager = restart()
+    manager.restore()
+    manager.unregister("first")
+    with pytest.raises(ModelNotFound):
+        manager.unregister("first")
+
+
+def test_archive_has_another_version_now(restart, archive, tmp_path):
+    """The archive was replaced by one of another version → that one is registered, and the old one is forgotten."""
+    manager = restart()
+    manager.register(Registration(archive()))
+    manifest = tmp_path / "store" / "digits-1.0-echo.py" / "MAR-INF" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace("1.0", "7.0"))
+    restart().restore()
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["7.0"], "7.0")]
+
+
+def test_state_cannot_be_saved(restart, archive):
+    """The disk is full → each change is refused, and leaves what was there."""
+    manager = restart()
+    manager.register(Registration(archive()))
+    manager.register(Registration(archive(version="2.0")))
+    manager._state.close()
+    for change in (
+        lambda: manager.register(Registration(archive(name="new"))),
+        lambda: manager.scale("digits", "", 2),
+        lambda: manager.set_default("digits", "2.0"),
+        lambda: manager.unregister("digits"),
+    ):
+        with pytest.raises(ServerError, match="cannot be saved"):
+            change()
+    assert shown(manager) == [("digits", ["1.0", "2.0"], "1.0")]
+    assert manager.registry.get("digits").pool.target == 1
 
 
 # --- listeners and the end

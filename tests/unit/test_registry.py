@@ -16,11 +16,11 @@ def registry():
 
 @pytest.fixture
 def add(registry, tmp_path):
-    """Add a version; its pool is not looked at here."""
+    """Add a version; its pool and bounds are not looked at here."""
 
     def add(name, number):
         archive = ModelArchive("a", tmp_path, {}, name, number, "h", "python", ModelConfig(), unpacked=False)
-        version = ModelVersion(name, number, archive, ModelSettings(), None)
+        version = ModelVersion(name, number, archive, ModelSettings(), None, None)
         registry.add(version)
         return version
 
