@@ -4,9 +4,10 @@
     ├── InvalidInput                                 what the caller sent
     ├── ModelNotFound, VersionNotFound, NoWorkers, Draining, QueueFull
     ├── ModelLoadFailed, VersionExists, DefaultVersion
-    ├── ArchiveNotFound, InvalidArchive              what was packaged
+    ├── ArchiveNotFound, InvalidArchive, RequirementsFailed    what was packaged
     ├── HandlerError, InvalidHandlerResult           what the handler did
     ├── WorkerLost, ResponseTimeout                  what happened to its process
+    ├── TokenRefused, ModelApiDisabled               what the caller may not do
     └── RequestExpired, RequestCancelled, ServerError
 
 A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
@@ -152,6 +153,13 @@ class InvalidArchive(ServeError):
     reason = "INVALID_ARCHIVE"
 
 
+class RequirementsFailed(ServeError):
+    """The packages that the archive asks for could not be installed."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "REQUIREMENTS_FAILED"
+
+
 class HandlerError(ServeError):
     """The handler raised an exception."""
 
@@ -221,3 +229,17 @@ class SlowReader(ServeError):
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "SLOW_READER"
+
+
+class TokenRefused(ServeError):
+    """The call has no valid token."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "TOKEN_REFUSED"
+
+
+class ModelApiDisabled(ServeError):
+    """The server registers and unregisters no models by calls."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "MODEL_API_DISABLED"
