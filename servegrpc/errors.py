@@ -8,7 +8,8 @@
     ├── HandlerError, InvalidHandlerResult           what the handler did
     ├── WorkerLost, ResponseTimeout                  what happened to its process
     ├── TokenRefused, ModelApiDisabled               what the caller may not do
-    └── RequestExpired, RequestCancelled, ServerError
+    ├── RegionExists, RegionNotFound                 memory that clients share with the server
+    └── RequestExpired, RequestCancelled, NotSupported, ServerError
 
 A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
 Reasons are those of `protos/servegrpc/v1/errors.proto`. Handlers, workers and the server all raise these; nothing here imports grpc.
@@ -243,3 +244,24 @@ class ModelApiDisabled(ServeError):
 
     code = Code.PERMISSION_DENIED
     reason = "MODEL_API_DISABLED"
+
+
+class NotSupported(ServeError):
+    """This server does not do that, or is not allowed to."""
+
+    code = Code.UNIMPLEMENTED
+    reason = "NOT_SUPPORTED"
+
+
+class RegionExists(ServeError):
+    """A region of shared memory of that name is registered already."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "REGION_EXISTS"
+
+
+class RegionNotFound(ServeError):
+    """No region of shared memory of that name is registered."""
+
+    code = Code.NOT_FOUND
+    reason = "REGION_NOT_FOUND"
