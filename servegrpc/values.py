@@ -155,9 +155,42 @@ def decode_tensor(
     return ((array.astype("<u4") << 16).view("<f4") if element is BF16 else array).reshape(dimensions)
 
 
+def plain(obj: object) -> object:
+    """Return a numpy scalar, an array or a torch tensor as plain numbers or lists."""
+    if isinstance(obj, np.bool_):
+        return bool(obj)
+    if isinstance(obj, np.integer):
+        return int(obj)
+    if isinstance(obj, np.floating):
+        return float(obj)
+    if isinstance(obj, np.ndarray) and obj.dtype.kind not in "cmM":
+        return obj.tolist()
+    torch = _loaded_torch()
+    if torch is not None and isinstance(obj, torch.Tensor):
+        return obj.tolist()
+    raise _unsendable(obj, " inside JSON" if isinstance(obj, bytes | bytearray | memoryview) else "")
+
+
+def is_array(obj: object) -> bool:
+    """Return whether an object is a numpy array or a torch tensor."""
+    torch = _loaded_torch()
+    return isinstance(obj, np.ndarray) or (torch is not None and isinstance(obj, torch.Tensor))
+
+
+def check_shape(element: ElementType, shape: Sequence[int]) -> None:
+    """Raise ValueError for a shape that no tensor of the type can have."""
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"shape has {len(shape)} dimensions; {MAX_DIMENSIONS} is the most")
+    if any(dimension < 0 for dimension in shape):
+        raise ValueError(f"shape {list(shape)} has a negative dimension")
+    # An empty array may still overflow where strides are computed, so zeros do not count.
+    if math.prod(dimension for dimension in shape if dimension) * element.size >= 2**63:
+        raise ValueError(f"shape {list(shape)} is too large")
+
+
 def _encode(value: value_pb2.Value, obj: object, depth: int) -> None:
     if isinstance(obj, dict):
-        if any(isinstance(item, bytes | bytearray | memoryview) or _is_array(item) for item in obj.values()):
+        if any(isinstance(item, bytes | bytearray | memoryview) or is_array(item) for item in obj.values()):
             _encode_named(value.named, obj, depth)
         else:
             _encode_json(value.json, obj, depth)
@@ -165,7 +198,7 @@ def _encode(value: value_pb2.Value, obj: object, depth: int) -> None:
         value.text = obj
     elif isinstance(obj, bytes | bytearray | memoryview):
         value.binary = bytes(obj)
-    elif (isinstance(obj, np.generic) and depth == 0) or _is_array(obj):  # in a dict, a numpy scalar is a plain number
+    elif (isinstance(obj, np.generic) and depth == 0) or is_array(obj):  # in a dict, a numpy scalar is a plain number
         element, shape, data = encode_tensor(obj)
         value.tensor.data_type = element.number
         value.tensor.shape.extend(shape)
@@ -207,23 +240,7 @@ def _encode_json(target: struct_pb2.Value, obj: object, depth: int) -> None:
         for item in obj:
             _encode_json(values.add(), item, depth + 1)
     else:
-        _encode_json(target, _plain(obj), depth)
-
-
-def _plain(obj: object) -> object:
-    """Return a numpy scalar, an array or a torch tensor as plain numbers or lists."""
-    if isinstance(obj, np.bool_):
-        return bool(obj)
-    if isinstance(obj, np.integer):
-        return int(obj)
-    if isinstance(obj, np.floating):
-        return float(obj)
-    if isinstance(obj, np.ndarray) and obj.dtype.kind not in "cmM":
-        return obj.tolist()
-    torch = _loaded_torch()
-    if torch is not None and isinstance(obj, torch.Tensor):
-        return obj.tolist()
-    raise _unsendable(obj, " inside JSON" if isinstance(obj, bytes | bytearray | memoryview) else "")
+        _encode_json(target, plain(obj), depth)
 
 
 def _json_key(key: object) -> str:
@@ -233,11 +250,6 @@ def _json_key(key: object) -> str:
     if key is None or isinstance(key, bool | int | float):
         return json.dumps(key)
     raise TypeError(f"cannot send a dict with a key of type {type(key).__qualname__}; use str keys")
-
-
-def _is_array(obj: object) -> bool:
-    torch = _loaded_torch()
-    return isinstance(obj, np.ndarray) or (torch is not None and isinstance(obj, torch.Tensor))
 
 
 def _loaded_torch() -> ModuleType | None:
@@ -282,13 +294,7 @@ def _unpack(data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray[tupl
 
 
 def _check_size(element: ElementType, shape: tuple[int, ...], size: int) -> None:
-    if len(shape) > MAX_DIMENSIONS:
-        raise ValueError(f"shape has {len(shape)} dimensions; {MAX_DIMENSIONS} is the most")
-    if any(dimension < 0 for dimension in shape):
-        raise ValueError(f"shape {list(shape)} has a negative dimension")
-    # An empty array may still overflow where strides are computed, so zeros do not count.
-    if math.prod(dimension for dimension in shape if dimension) * element.size >= 2**63:
-        raise ValueError(f"shape {list(shape)} is too large")
+    check_shape(element, shape)
     needed = math.prod(shape) * element.size
     if size != needed and (element is not BYTES or size < needed):
         least = "at least " if element is BYTES else ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from servegrpc.errors import InvalidArchive
+from servegrpc.tensors import Declaration, parse_declaration
 
 _LARGEST = 2**31 - 1  # the API carries these numbers as int32
 
@@ -46,6 +47,7 @@ class ModelConfig:
     parallel_level: int | None = None
     on_slow_reader: str | None = None
     stream_buffer_bytes: int | None = None
+    tensors: Declaration = field(default_factory=Declaration)
     raw: dict[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -85,6 +87,7 @@ def parse_model_config(text: str, *, name: str = "model-config.yaml") -> ModelCo
         parallel_level=read.whole("parallelLevel", at_least=0),
         on_slow_reader=read.choice("onSlowReader", "pause", "end") or None,
         stream_buffer_bytes=read.whole("streamBufferBytes", at_least=1),
+        tensors=read.tensors(),
         raw=raw,
         warnings=(*read.warnings, *read.without_effect("torchrun", "parallelType", "parallelLevel")),
     )
@@ -114,6 +117,15 @@ class _Reader:
             self._ignore("maxWorkers", f"at least minWorkers ({low})", ignored="both ignored")
             return None, None
         return low, high
+
+    def tensors(self) -> Declaration:
+        """Return the declared tensors: the keys `inputs` and `outputs`."""
+        try:
+            return parse_declaration(self._raw)
+        except ValueError as error:
+            line = next(self._lines[key] for key in ("inputs", "outputs") if key in self._raw)
+            self.warnings.append(f"{self._name}, line {line}: {error}; inputs and outputs are ignored")
+            return Declaration()
 
     def flag(self, key: str) -> bool:
         value = self._raw.get(key, False)
