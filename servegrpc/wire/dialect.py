@@ -27,6 +27,7 @@ class About(NamedTuple):
     queue_microseconds: int
     handler_nanoseconds: int
     batch_size: int
+    request: memoryview = memoryview(b"")  # the raw request, for what it says about its reply
 
 
 class Codec(Protocol):

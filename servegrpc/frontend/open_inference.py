@@ -1,0 +1,110 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol with Triton's extensions. Requests stay raw bytes: the worker decodes them.
+
+The inference port has all of it, but what changes the server only when it is told so; the management port has all but inference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+
+from servegrpc.core.manager import ModelManager
+from servegrpc.errors import InvalidInput, NotSupported
+from servegrpc.frontend.calls import run_blocking
+from servegrpc.frontend.client_memory import ClientMemory
+from servegrpc.frontend.fast_lane import FastCall, run_fast
+from servegrpc.frontend.fast_lane import Handler as FastHandler
+from servegrpc.frontend.open_inference_about import AboutMethods, unknown_model_in_triton_words
+from servegrpc.frontend.open_inference_admin import AdminMethods
+from servegrpc.wire.dialect import Dialect
+from servegrpc.wire.open_inference import NO_OPTIONS, Options, route
+from servegrpc.wire.scan import Route
+
+SERVICE = "inference.GRPCInferenceService"
+
+Methods: TypeAlias = dict[str, "grpc.RpcMethodHandler[Any, Any]"]  # each has messages of its own
+
+
+class OpenInferenceService:
+    """All methods of the service. With `allow_admin` the inference port has also those that change the server."""
+
+    def __init__(
+        self,
+        manager: ModelManager,
+        *,
+        model_store: Path | None,
+        allow_admin: bool,
+        memory_prefix: str,
+        log_level: str,
+        server_ready: Callable[[], bool],
+    ) -> None:
+        self._registry = manager.registry
+        self._memory = ClientMemory(memory_prefix)
+        self._about = AboutMethods(manager.registry, server_ready)
+        self._admin = AdminMethods(manager, model_store, self._memory, log_level)
+        self._allow_admin = allow_admin
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Serve the methods of the inference port."""
+        handlers: Methods = {
+            "ModelInfer": grpc.unary_unary_rpc_method_handler(self.infer),
+            **_typed(self._about.methods()),
+            **_typed(self._admin.memory_methods()),
+        }
+        admin = _typed(self._admin.methods())
+        if not self._allow_admin:
+            admin = {name: grpc.unary_unary_rpc_method_handler(_refuse(name)) for name in admin}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {**handlers, **admin}),))
+
+    def add_to_management(self, server: grpc.Server) -> None:
+        """Serve the methods of the management port."""
+        handlers = {**_typed(self._about.methods()), **_typed(self._admin.methods())}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def infer(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+        """ModelInfer."""
+        where, _ = _checked(raw)
+        with unknown_model_in_triton_words():
+            return run_blocking(self._registry, Dialect.OPEN_INFERENCE, where, self._memory.describe_to_worker(raw), context)
+
+    def fast_methods(self) -> dict[str, FastHandler]:
+        """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
+        return {f"/{SERVICE}/ModelInfer": self._infer_fast}
+
+    def _infer_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
+        where, options = _checked(raw)
+        if options is not NO_OPTIONS:
+            call.deadline = min(call.deadline, monotonic() + options.timeout_seconds)
+            call.metadata = (*call.metadata, *options.headers)
+        with unknown_model_in_triton_words():
+            return run_fast(self._registry, Dialect.OPEN_INFERENCE, where, self._memory.describe_to_worker(raw), call)
+
+
+def _checked(raw: bytes) -> tuple[Route, Options]:
+    where, options = route(raw)
+    if not where.model_name:
+        raise InvalidInput("model_name is empty; name a registered model.", field="model_name")
+    return where, options
+
+
+def _typed(methods: dict[str, tuple[type[Message], Callable[[Any], Message]]]) -> Methods:
+    """Return the handlers of methods that take and return messages."""
+    return {
+        name: grpc.unary_unary_rpc_method_handler(
+            lambda request, _, answer=answer: answer(request), request_class.FromString, lambda reply: reply.SerializeToString()
+        )
+        for name, (request_class, answer) in methods.items()
+    }
+
+
+def _refuse(name: str) -> Callable[[bytes, grpc.ServicerContext], NoReturn]:
+    def refuse(raw: bytes, context: grpc.ServicerContext) -> NoReturn:  # noqa: ARG001
+        text = f"{name} is served on the management port; to have it here too, start the server with --allow-repository-api."
+        raise NotSupported(text, method=name)
+
+    return refuse
