@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from servegrpc.wire import native
+from servegrpc.wire import native, torchserve
 from servegrpc.wire.dialect import Codec, Dialect
 
-CODECS: Mapping[int, Codec] = {Dialect.NATIVE: native}
+CODECS: Mapping[int, Codec] = {Dialect.NATIVE: native, Dialect.TORCHSERVE: torchserve}
