@@ -1,7 +1,7 @@
 """The metrics a handler records, with the methods TorchServe's handlers call on `context.metrics`.
 
-A handler records, and `drain` takes out what was recorded; nothing sends it to the server yet. Between two drains counters are
-added up, gauges keep their last value and histograms keep every observation, all within `max_pending` values.
+A handler records, and the worker sends what `drain` takes out to the server. Between two drains counters are added up, gauges keep
+their last value and histograms keep every observation, all within `max_pending` values.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 log = logging.getLogger(__name__)
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Dimensions = tuple[tuple[str, str], ...]
 
-_UNITS = {
+UNITS = {
     "ms": "Milliseconds",
     "s": "Seconds",
     "percent": "Percent",
@@ -49,10 +49,13 @@ class Dimension:
     def __str__(self) -> str:
         return f"{self.name}:{self.value}"
 
+    def to_dict(self) -> dict[str, str]:
+        """Return it under TorchServe's keys."""
+        return {"Name": self.name, "Value": self.value}
 
-@dataclass(frozen=True, slots=True)
-class MetricRecord:
-    """What goes to the server: a counter's increment, a gauge's value, or one observation of a histogram."""
+
+class MetricRecord(NamedTuple):
+    """What goes to the server, as a JSON list: a counter's increment, a gauge's value, or one observation of a histogram."""
 
     name: str
     type: MetricType
@@ -61,22 +64,53 @@ class MetricRecord:
     dimensions: Dimensions
 
 
+class MetricsCacheTypeError(TypeError):
+    """A name, unit or type of a metric is none."""
+
+
+class MetricsCacheValueError(ValueError):
+    """There is nothing under model_metrics."""
+
+
 class MetricsCacheKeyError(KeyError):
-    """No metric of that name and type was added to the cache."""
+    """No metric of that name and type was added to the cache, or a key is missing where metrics are declared."""
 
 
-Recorder = Callable[[str, MetricTypes, str, float, Dimensions], None]
+Recorder = Callable[[str, "MetricTypes", str, float, Dimensions], None]
+
+
+@dataclass(slots=True)
+class _Process:
+    """The metrics of this process's handler: a worker has one. Classes of TorchServe that are made without any record there."""
+
+    metrics: HandlerMetrics | None = None
+
+    def record(self, name: str, metric_type: MetricTypes, unit: str, value: float, dimensions: Dimensions) -> None:
+        """Record a value, or log it when no worker is around, as in a handler's unit tests."""
+        if self.metrics is None:
+            log.info("metric %s %s (%s): %s", name, dict(dimensions), unit, value)
+        else:
+            self.metrics.record(name, metric_type, unit, value, dimensions)
+
+
+process = _Process()
 
 
 class CachingMetric:
     """A metric with fixed dimension names, kept by the handler and updated per request."""
 
     def __init__(
-        self, metric_name: str, unit: str, dimension_names: Sequence[str], metric_type: MetricTypes, *, recorder: Recorder
+        self,
+        metric_name: str,
+        unit: str,
+        dimension_names: Sequence[str] | None = None,
+        metric_type: MetricTypes = MetricTypes.COUNTER,
+        *,
+        recorder: Recorder = process.record,
     ) -> None:
         self.metric_name = metric_name
         self.unit = unit_name(unit)
-        self.dimension_names = list(dimension_names)
+        self.dimension_names = list(dimension_names or ())
         self.metric_type = metric_type
         self._recorder = recorder
 
@@ -85,7 +119,7 @@ class CachingMetric:
         if len(dimension_values) != len(self.dimension_names):
             log.error('metric "%s" takes the dimensions %s, not %s', self.metric_name, self.dimension_names, list(dimension_values))
             return
-        dimensions = tuple((name, str(text)) for name, text in zip(self.dimension_names, dimension_values, strict=True))
+        dimensions = tuple((str(name), str(text)) for name, text in zip(self.dimension_names, dimension_values, strict=True))
         self._recorder(self.metric_name, self.metric_type, self.unit, value, dimensions)
 
     def update(self, value: float, request_id: str = "", dimensions: Sequence[Dimension] = ()) -> None:
@@ -98,13 +132,16 @@ class HandlerMetrics:
     """The object at `context.metrics`. May be used from several threads of a handler.
 
     Between two drains `max_pending` values are kept; more are dropped, with one warning. `cache` keeps `max_metrics` names; a further
-    metric is still recorded, but not remembered.
+    metric is still recorded, but not remembered. With `only_declared`, metrics that `declare` was not told of are dropped.
     """
 
     def __init__(self, model_name: str, *, max_pending: int = 10_000, max_metrics: int = 1_000) -> None:
         self.model_name = model_name
+        self.only_declared = False
         self.request_ids: Mapping[int, str] = {}
         self.cache: dict[MetricTypes, dict[str, CachingMetric]] = {}
+        self._declared: set[str] = set()
+        self._refused: set[str] = set()
         self._max_pending = max_pending
         self._max_metrics = max_metrics
         self._pending: dict[tuple[str, MetricTypes, str, Dimensions], list[float]] = {}
@@ -174,7 +211,12 @@ class HandlerMetrics:
         self, metric_name: str, unit: str, dimension_names: Sequence[str] = (), metric_type: MetricTypes = MetricTypes.COUNTER
     ) -> CachingMetric:
         """Return a new metric to update later; it replaces one of the same name and type. No dimensions are added to it."""
-        metric = CachingMetric(metric_name, unit, dimension_names, metric_type, recorder=self._record)
+        for text in (metric_name, unit, *dimension_names):
+            if not isinstance(text, str):
+                raise MetricsCacheTypeError(f"The names and the unit of a metric are text, not {text!r}.")
+        if not isinstance(metric_type, MetricTypes):
+            raise MetricsCacheTypeError(f'The type of metric "{metric_name}" is a MetricTypes, not {metric_type!r}.')
+        metric = CachingMetric(metric_name, unit, dimension_names, metric_type, recorder=self.record)
         if sum(map(len, self.cache.values())) < self._max_metrics:
             self.cache.setdefault(metric_type, {})[metric_name] = metric
         return metric
@@ -185,6 +227,25 @@ class HandlerMetrics:
         if metric is None:
             raise MetricsCacheKeyError(f'There is no {metric_type.value} "{metric_name}"; create it with add_metric_to_cache.')
         return metric
+
+    def declare(self, config: object) -> None:
+        """Add what a metrics configuration (TorchServe's metrics.yaml) has under `model_metrics` to the cache.
+
+        Raises MetricsCacheKeyError or MetricsCacheValueError naming the key at fault.
+        """
+        if not isinstance(config, Mapping) or "model_metrics" not in config:
+            raise MetricsCacheKeyError("metrics.yaml has no model_metrics; write model_metrics: {counter: [{name, unit, dimensions}]}.")
+        if not isinstance(config["model_metrics"], Mapping) or not config["model_metrics"]:
+            raise MetricsCacheValueError("metrics.yaml has nothing under model_metrics; list metrics under counter, gauge or histogram.")
+        for kind, metrics in config["model_metrics"].items():
+            if kind not in {one.value for one in MetricTypes}:
+                raise MetricsCacheKeyError(f'model_metrics in metrics.yaml has "{kind}"; it takes counter, gauge and histogram.')
+            for metric in metrics or ():
+                missing = {"name", "unit", "dimensions"} - set(metric)
+                if missing:
+                    raise MetricsCacheKeyError(f"A {kind} in metrics.yaml has no {', '.join(sorted(missing))}: {metric!r}.")
+                self.add_metric_to_cache(metric["name"], metric["unit"], metric["dimensions"] or (), MetricTypes(kind))
+                self._declared.add(metric["name"])
 
     def cache_keys(self) -> list[str]:
         """Return "type:name" of each metric in the cache."""
@@ -207,18 +268,15 @@ class HandlerMetrics:
             for value in values
         ]
 
-    def _labels(self, dimensions: Iterable[Dimension], level: str) -> Dimensions:
-        given = tuple((dimension.name, str(dimension.value)) for dimension in dimensions)
-        return (*given, ("ModelName", self.model_name), ("Level", level))
-
-    def _add(self, name: str, value: float, unit: str, metric_type: MetricTypes, labels: Dimensions) -> None:
-        if name not in self.cache.get(metric_type, {}):
-            self.add_metric_to_cache(name, unit, [label for label, _ in labels], metric_type)
-        self._record(name, metric_type, unit_name(unit), value, labels)
-
-    def _record(self, name: str, metric_type: MetricTypes, unit: str, value: float, dimensions: Dimensions) -> None:
+    def record(self, name: str, metric_type: MetricTypes, unit: str, value: float, dimensions: Dimensions) -> None:
+        """Keep a value for the next `drain`."""
         if metric_type is MetricTypes.COUNTER and value < 0:
             log.error('counter "%s" cannot go down: %s was not added', name, value)
+            return
+        if self.only_declared and name not in self._declared:
+            if name not in self._refused and len(self._refused) < self._max_metrics:
+                self._refused.add(name)
+                log.warning('metric "%s" is not in metrics.yaml and is dropped', name)
             return
         with self._lock:
             values = self._pending.setdefault((name, metric_type, unit, dimensions), [])
@@ -226,6 +284,16 @@ class HandlerMetrics:
                 self._append(name, values, float(value))
             else:
                 values[0] = values[0] + value if metric_type is MetricTypes.COUNTER else float(value)
+
+    def _labels(self, dimensions: Iterable[Dimension], level: str) -> Dimensions:
+        given = {str(dimension.name): str(dimension.value) for dimension in dimensions}
+        return tuple({**given, "ModelName": self.model_name, "Level": level, **given}.items())
+
+    def _add(self, name: str, value: float, unit: str, metric_type: MetricTypes, labels: Dimensions) -> None:
+        known = self.cache.get(metric_type, {}).get(name)
+        if known is None:
+            known = self.add_metric_to_cache(name, unit or "", [label for label, _ in labels], metric_type)
+        self.record(name, metric_type, known.unit, value, labels)
 
     def _append(self, name: str, values: list[float], value: float) -> None:
         if self._pending_count < self._max_pending:
@@ -238,7 +306,7 @@ class HandlerMetrics:
 
 def unit_name(unit: str | None) -> str:
     """Return TorchServe's long name of a unit; a unit it does not know is its own name."""
-    return _UNITS.get(unit or "", unit or "")
+    return UNITS.get(unit or "", unit or "")
 
 
 def _one_of(name: str, unit: str, allowed: tuple[str, ...]) -> str:

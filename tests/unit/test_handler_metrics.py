@@ -1,10 +1,22 @@
 """The metrics object handlers see."""
 
 import copy
+import json
 
 import pytest
 
-from servegrpc.worker.handler_metrics import Dimension, HandlerMetrics, MetricRecord, MetricsCacheKeyError, MetricTypes
+from servegrpc.core.handler_metrics import HandlerMetricsTable
+from servegrpc.worker.handler_metrics import (
+    CachingMetric,
+    Dimension,
+    HandlerMetrics,
+    MetricRecord,
+    MetricsCacheKeyError,
+    MetricsCacheTypeError,
+    MetricsCacheValueError,
+    MetricTypes,
+    process,
+)
 
 DEFAULT = (("ModelName", "digits"), ("Level", "Model"))
 
@@ -143,3 +155,105 @@ def test_request_ids_are_kept(metrics):
     """set_request_ids → readable as request_ids."""
     metrics.set_request_ids({0: "a"})
     assert metrics.request_ids == {0: "a"}
+
+
+DECLARED = {
+    "dimensions": ["ignored"],
+    "model_metrics": {
+        "counter": [{"name": "Seen", "unit": "ms", "dimensions": ["Kind"]}],
+        "gauge": [{"name": "Load", "unit": "percent", "dimensions": ["ModelName", "Level"]}],
+    },
+}
+
+
+def test_declared_metric_is_found(metrics):
+    """A metrics configuration is declared → its metrics are in the cache, with their units and dimensions."""
+    metrics.declare(DECLARED)
+    metrics.get_metric("Seen").add_or_update(2, ["cat"])
+    assert metrics.cache_keys() == ["counter:Seen", "gauge:Load"]
+    assert metrics.drain() == [MetricRecord("Seen", "counter", "Milliseconds", 2.0, (("Kind", "cat"),))]
+
+
+def test_declared_unit_wins(metrics):
+    """A declared metric is recorded with another unit → the declared one, as in TorchServe."""
+    metrics.declare(DECLARED)
+    metrics.add_metric("Load", 3, "count", metric_type=MetricTypes.GAUGE)
+    assert metrics.drain() == [MetricRecord("Load", "gauge", "Percent", 3.0, DEFAULT)]
+
+
+def test_undeclared_metric_is_kept(metrics):
+    """A metric is not declared → it is recorded all the same."""
+    metrics.declare(DECLARED)
+    metrics.add_counter("Other", 1)
+    assert len(metrics.drain()) == 1
+
+
+def test_only_declared(metrics, caplog):
+    """Only declared metrics are wanted → others are dropped, with one warning each."""
+    metrics.declare(DECLARED)
+    metrics.only_declared = True
+    for _ in range(2):
+        metrics.add_counter("Other", 1)
+        metrics.add_counter("Seen", 1)
+    assert [record.name for record in metrics.drain()] == ["Seen"]
+    assert caplog.text.count('metric "Other" is not in metrics.yaml') == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "text"),
+    [
+        (None, MetricsCacheKeyError, "has no model_metrics"),
+        ({"ts_metrics": {}}, MetricsCacheKeyError, "has no model_metrics"),
+        ({"model_metrics": None}, MetricsCacheValueError, "nothing under model_metrics"),
+        ({"model_metrics": {"summary": []}}, MetricsCacheKeyError, 'has "summary"'),
+        ({"model_metrics": {"gauge": [{"name": "X"}]}}, MetricsCacheKeyError, "has no dimensions, unit"),
+        ({"model_metrics": {"gauge": [{"name": 1, "unit": "", "dimensions": []}]}}, MetricsCacheTypeError, "are text, not 1"),
+    ],
+    ids=["none", "no model_metrics", "empty", "unknown type", "missing keys", "name is a number"],
+)
+def test_bad_declaration(metrics, config, error, text):
+    """A metrics configuration is wrong → TorchServe's error, with what is wrong."""
+    with pytest.raises(error, match=text):
+        metrics.declare(config)
+
+
+def test_no_metric_type(metrics):
+    """A metric is added with a type that is none → MetricsCacheTypeError."""
+    with pytest.raises(MetricsCacheTypeError, match="is a MetricTypes, not 'counter'"):
+        metrics.add_metric_to_cache("X", "count", [], "counter")
+
+
+def test_dimension_as_dict():
+    """A dimension is asked for its dict → TorchServe's keys."""
+    assert Dimension("Kind", "cat").to_dict() == {"Name": "Kind", "Value": "cat"}
+
+
+def test_own_dimension_named_as_a_default(metrics):
+    """A handler gives the dimension Level itself → its own value, once."""
+    metrics.add_counter("Seen", 1, None, [Dimension("Level", "Host")])
+    assert metrics.drain()[0].dimensions == (("Level", "Host"), ("ModelName", "digits"))
+
+
+def test_metric_made_alone_reaches_the_worker(metrics, monkeypatch):
+    """A handler makes a CachingMetric itself → it is recorded on the worker's metrics."""
+    monkeypatch.setattr(process, "metrics", metrics)
+    CachingMetric("Tokens", "count", ["Kind"]).add_or_update(3, ["prompt"])
+    assert metrics.drain() == [MetricRecord("Tokens", "counter", "Count", 3.0, (("Kind", "prompt"),))]
+
+
+def test_metric_made_outside_a_worker(monkeypatch, caplog):
+    """The same in a user's own tests, where there is no worker → logged."""
+    monkeypatch.setattr(process, "metrics", None)
+    with caplog.at_level("INFO"):
+        CachingMetric("Tokens", "count").add_or_update(3)
+    assert "metric Tokens {} (Count): 3" in caplog.text
+
+
+def test_records_are_json_lists(metrics):
+    """What is drained is written as JSON → the lists that the server's table takes."""
+    metrics.add_counter("Seen", 2)
+    sent = json.loads(json.dumps(metrics.drain()))
+    assert sent == [["Seen", "counter", "Count", 2.0, [["ModelName", "digits"], ["Level", "Model"]]]]
+    table = HandlerMetricsTable()
+    table.add(sent)
+    assert [(series.key.name, series.value) for series in table.snapshot()] == [("Seen", 2.0)]

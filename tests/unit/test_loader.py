@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, load_handler
+from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, is_async, load_handler
 
 ONE_CLASS = """
 class Handler:
@@ -23,14 +23,14 @@ def load(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     before = dict(sys.modules)
 
-    def load(handler, **files):
+    def load(handler, *, config=None, envelope="", **files):
         for name, code in files.items():
             (tmp_path / f"{name}.py").write_text(code)
-        context = Context(model_name="m", model_dir=str(tmp_path), manifest={}, batch_size=1, gpu_id=None, model_yaml_config={})
-        return load_handler(tmp_path, handler, context)
+        context = Context(model_name="m", model_dir=str(tmp_path), manifest={}, batch_size=1, gpu_id=None, model_yaml_config=config or {})
+        return load_handler(tmp_path, handler, context, envelope)
 
     yield load
-    for file in tmp_path.glob("*.py"):
+    for file in tmp_path.rglob("*.py"):
         sys.modules.pop(file.stem, None)
         if file.stem in before:
             sys.modules[file.stem] = before[file.stem]
@@ -78,6 +78,32 @@ def test_names(load, handler):
     assert load(handler, own=ONE_CLASS)(["x"], None) == ["hello from m"]
 
 
+def test_file_in_a_folder(load, tmp_path):
+    """The handler's file is in a folder of the archive → it is found there, and so are its neighbours."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "near.py").write_text("ANSWER = 42")
+    (tmp_path / "code" / "own.py").write_text("import near\ndef serve(data, context): return near.ANSWER")
+    assert load("code/own.py:serve")([], None) == 42
+
+
+def test_no_file_outside(load, tmp_path):
+    """The handler's path leads out of the archive → only its name counts."""
+    (tmp_path.parent / "outside.py").write_text("def handle(data, context): ...")
+    assert problem_of(load, tmp_path, "../outside.py").startswith("there is no outside.py in the archive")
+
+
+def test_package(load, tmp_path):
+    """The archive has a package of that name → it is imported."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("def handle(data, context): return 42")
+    assert load("own_package")([], None) == 42
+
+
+def test_named_class(load):
+    """The handler names one of two classes → that one."""
+    assert load("own:B", own="class A: ...\nclass B:\n    def handle(self, data, context): return 'B'")([], None) == "B"
+
+
 def test_archive_file_wins(load):
     """The archive has a file named as a module of Python's → the archive's is used."""
     assert load("json", json=ONE_CLASS)(["x"], None) == ["hello from m"]
@@ -99,6 +125,11 @@ def test_default_handler(load, tmp_path):
     assert "The archive has neither weights nor a model file" in problem_of(load, tmp_path, "image_classifier")
 
 
+def test_default_handler_that_is_not_here(load, tmp_path):
+    """The handler is one of TorchServe's that we do not have → the error says why, and what to do."""
+    assert "needs NVIDIA DALI" in problem_of(load, tmp_path, "dali_image_classifier")
+
+
 def test_unknown(load, tmp_path):
     """There is no such file and no such default handler → the error names both."""
     assert problem_of(load, tmp_path, "nothing") == 'there is no nothing.py in the archive, and no default handler "nothing".'
@@ -113,7 +144,7 @@ def test_no_entry(load, tmp_path):
 def test_two_classes(load, tmp_path):
     """The module has two classes → the error names them."""
     problem = problem_of(load, tmp_path, "own", own="class A: ...\nclass B: ...")
-    assert problem.endswith("classes there: A, B.")
+    assert problem.endswith("classes there: A, B. To choose one, name the handler own.py:A.")
 
 
 def test_class_without_handle(load, tmp_path):
@@ -135,7 +166,20 @@ def test_syntax_error(load, tmp_path):
 def test_missing_package(load, tmp_path):
     """The handler imports a package that is not installed → the error names it and the line."""
     problem = problem_of(load, tmp_path, "own", own="import not_installed_here")
-    assert problem == "own.py, line 1: ModuleNotFoundError: No module named 'not_installed_here'"
+    assert problem.startswith("own.py, line 1: ModuleNotFoundError: No module named 'not_installed_here'; install not_installed_here where")
+
+
+def test_import_that_is_not_there(load, tmp_path):
+    """The handler imports a name of TorchServe that is not here → the error says where to look."""
+    problem = problem_of(load, tmp_path, "own", own="\nfrom ts.utils.util import nothing")
+    assert problem.startswith("own.py, line 2: ImportError: ts.utils.util.nothing: servegrpc has no such name; docs/")
+
+
+def test_import_in_an_import(load, tmp_path):
+    """A module that the handler imports cannot import another → the error names the file that tried, and the cause."""
+    near = "try:\n    import not_installed_here\nexcept ImportError as error:\n    raise ImportError('near needs more') from error"
+    problem = problem_of(load, tmp_path, "own", own="import near", near=near)
+    assert problem == "near.py, line 4: ImportError: near needs more (from ModuleNotFoundError: No module named 'not_installed_here')"
 
 
 def test_exits(load, tmp_path):
@@ -186,3 +230,58 @@ def test_describes_what_is_no_text(tmp_path):
 def test_borrows_inputs(load, code, borrows):
     """A handler says borrow_inputs = True, or something else, or nothing → it borrows only when it says True."""
     assert borrows_inputs(load("own", own=code)) is borrows
+
+
+ASYNC = "class H:\n    async def handle(self, data, context): return data"
+
+
+@pytest.mark.parametrize(
+    ("code", "asynchronous"),
+    [
+        (ASYNC, True),
+        ("class H:\n    async def handle(self, data, context):\n        yield data", True),
+        ("class H:\n    def handle(self, data, context): ...", False),
+        ("async def serve(data, context): ...", True),
+    ],
+    ids=["method", "generator", "plain", "function"],
+)
+def test_is_async(load, code, asynchronous):
+    """A handler is `async def`, in any form, or not → the runner can tell."""
+    namespace = {}
+    exec(code, namespace)
+    entry = namespace.get("serve") or namespace["H"]().handle
+    assert is_async(entry) is asynchronous
+
+
+def test_callable_object_is_async():
+    """The entry is an object with an asynchronous __call__ → it is asynchronous."""
+
+    class Entry:
+        async def __call__(self, data, context): ...
+
+    assert is_async(Entry())
+
+
+def test_unknown_envelope(load, tmp_path):
+    """model-config.yaml names an envelope that there is not → the error lists those there are."""
+    with pytest.raises(LoadError, match="serviceEnvelope takes body, json, kserve, kservev2"):
+        load("own", own=ONE_CLASS, config={"serviceEnvelope": "soap"})
+
+
+def test_envelope_on_async_handler(load):
+    """An asynchronous handler is given an envelope → the error says what to take off."""
+    with pytest.raises(LoadError, match="take off serviceEnvelope"):
+        load("own", own=ASYNC, envelope="json")
+
+
+def test_declared_metrics(load, tmp_path):
+    """The archive has a metrics.yaml → its metrics are there when the handler is initialized."""
+    (tmp_path / "metrics.yaml").write_text("model_metrics:\n  counter:\n    - {name: Seen, unit: count, dimensions: [Kind]}")
+    code = "def handle(data, context):\n    global metrics\n    if data is None:\n        metrics = context.metrics\n    return metrics"
+    assert load("own", own=code)([], None).get_metric("Seen").dimension_names == ["Kind"]
+
+
+def test_bad_declared_metrics(load, tmp_path):
+    """The archive's metrics.yaml has no model_metrics → the model does not load, and the error says what to write."""
+    (tmp_path / "metrics.yaml").write_text("ts_metrics: {}")
+    assert "metrics.yaml has no model_metrics; write" in problem_of(load, tmp_path, "own", own=ONE_CLASS)
