@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from servegrpc.core.registration import MAX_WORKERS, Defaults, GivenSettings
 from servegrpc.errors import InvalidInput
+
+
+class ModelTable(BaseModel):
+    """Settings of a model or of one version; None: not given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
+    max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)  # more than `workers`: their number follows the load
+    batch_size: int | None = Field(default=None, ge=1, le=65536)
+    max_batch_delay_seconds: float | None = Field(default=None, ge=0, le=3600)
+    response_timeout_seconds: float | None = Field(default=None, ge=0.001, le=86400)
+    startup_timeout_seconds: float | None = Field(default=None, ge=0.001, le=86400)
+    max_queue_size: int | None = Field(default=None, ge=1, le=1_000_000)
+
+    def given(self) -> GivenSettings:
+        """Return the same for the core."""
+        return GivenSettings(**{name: getattr(self, name) for name in GivenSettings.__dataclass_fields__})
+
+
+class ModelEntry(ModelTable):
+    """A model to load at the start, with settings that go before the archive's."""
+
+    archive: str
+    name: str = ""
+    handler: str = ""
+    default: bool = False  # this version becomes the default of its model
 
 
 class ServerConfig(BaseModel):
@@ -22,39 +52,79 @@ class ServerConfig(BaseModel):
     management_address: str = "127.0.0.1:7071"
     metrics_address: str = "127.0.0.1:8082"  # empty: no metrics
     model_store: Path | None = None
-    models: tuple[str, ...] = ()  # [name=]archive
-    workers: int | None = Field(default=None, ge=0)  # per model; None: one, or one per GPU
+    models: tuple[str | ModelEntry, ...] = ()  # [name=]archive; "all": all of the model store
+    skip_failed_models: bool = False  # one that cannot be loaded does not end the server
+    model_defaults: ModelTable = ModelTable()  # where neither the caller nor the archive says
+    model_settings: Mapping[str, Mapping[str, ModelTable]] = Field(default_factory=dict)  # the same for one version of one name
+    default_handler: str = ""  # for archives that name none
+    service_envelope: str = ""  # for all models; TorchServe's name of one
+    state_dir: Path | None = None  # None: what is registered is forgotten at the end
+    workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["per-core"] | None = None  # per model; None: one, or one per GPU
     cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     drain_seconds: float = Field(default=30.0, ge=0)
+    inference_connection_age_seconds: float | None = Field(default=None, gt=0)  # then clients are asked to connect anew
+    inference_connection_grace_seconds: float | None = Field(default=None, ge=0)  # then the old connection is cut; None: never
+    management_connection_age_seconds: float | None = Field(default=None, gt=0)
+    management_connection_grace_seconds: float | None = Field(default=None, ge=0)
     fast_lane: bool = True  # off: grpcio's public handlers serve all methods
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
+    token_authorization: bool = False
+    token_lifetime_seconds: float = Field(default=3600.0, gt=0)
+    key_file: Path = Path("key_file.json")
+    model_api: bool = True  # whether calls may register and unregister models
+    blocked_environment: str = ""  # regular expression; workers do not get variables whose whole name it matches
     access_log: str = ""  # a file, or - for standard error; empty: none
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @field_validator("blocked_environment")
+    @classmethod
+    def _check_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return pattern
+
+    def defaults(self) -> Defaults:
+        """Return what holds for models where neither their callers nor their archives say."""
+        versions = {(name, number): table.given() for name, tables in self.model_settings.items() for number, table in tables.items()}
+        return Defaults(self.model_defaults.given(), versions, self.default_handler, self.service_envelope)
+
+    def block_environment(self) -> None:
+        """Remove the blocked variables from this process, before it starts the one that workers come from."""
+        for name in list(os.environ):
+            if self.blocked_environment and re.fullmatch(self.blocked_environment, name):
+                del os.environ[name]
 
     def unpack_root(self) -> Path:
         """Return the folder that archives are unpacked under; each server makes its own below it."""
         return Path(tempfile.gettempdir()) / f"servegrpc-{os.getuid()}"
 
 
-def load_config(file: Path | None, overrides: dict[str, object]) -> ServerConfig:
-    """Return the settings of a TOML file with `overrides` put over them; None overrides nothing.
+def environment() -> Mapping[str, str]:
+    """Return the variables of this process: TorchServe's are read, when its configuration is."""
+    return os.environ
+
+
+def load_config(file: Path | None, overrides: Mapping[str, object], *, values: Mapping[str, object] | None = None) -> ServerConfig:
+    """Return the settings of a TOML file, or given as `values`, with `overrides` put over them; None overrides nothing.
 
     Raises InvalidInput naming the file and the setting.
     """
-    values: dict[str, object] = {}
+    settings = dict(values or {})
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text())
+            settings |= tomllib.loads(file.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InvalidInput(f"{file.name}: {error}", field="config") from None
-    values |= {key: value for key, value in overrides.items() if value is not None}
+    settings |= {key: value for key, value in overrides.items() if value is not None}
     try:
-        return ServerConfig.model_validate(values)
+        return ServerConfig.model_validate(settings)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
         where = f"{file.name} or the command line: " if file else ""

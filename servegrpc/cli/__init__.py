@@ -20,6 +20,7 @@ _VERBS = {
     "check": ("servegrpc.cli.check:check", "Try an archive on this machine, without a server."),
     "predict": ("servegrpc.cli.predict:predict", "Run a model on a server."),
     "models": ("servegrpc.cli.models:models", "List, register, scale and watch the models of a server."),
+    "config": ("servegrpc.cli.config:config", "Make a configuration of TorchServe's."),
     "token": ("servegrpc.cli.token:token", "Make a new key for a server that asks for tokens."),
     "health": ("servegrpc.cli.health:health", "Ask a server whether it, or a model, is ready."),
 }

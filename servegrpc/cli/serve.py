@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import resource
 import signal
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
 
-from servegrpc.config import load_config
-from servegrpc.core.registration import Registration
+from servegrpc.cli.torchserve import NAMES, TorchServeOptions, torchserve_options
+from servegrpc.config import ModelEntry, ServerConfig, environment, load_config
+from servegrpc.core.archive import archive_names
+from servegrpc.core.registration import GivenSettings, Registration
+from servegrpc.errors import InvalidInput
 from servegrpc.frontend.server import Server
 from servegrpc.logs import configure_logs
 from servegrpc.memory import keep_freed_blocks
@@ -22,6 +27,8 @@ EXAMPLE = """
 Examples:
   servegrpc serve digits.mar
   servegrpc serve --model-store models numbers=digits.mar resnet.mar --workers 2
+  servegrpc serve --model-store models all --state-dir /var/lib/servegrpc
+  servegrpc serve --ts-config config.properties --ncs
 """
 
 
@@ -29,6 +36,9 @@ Examples:
 @click.argument("models", nargs=-1, metavar="[[NAME=]ARCHIVE]...")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="A TOML file with these settings.")
 @click.option("--model-store", type=click.Path(file_okay=False, path_type=Path), help="Folder where archives are looked up by name.")
+@click.option(
+    "--state-dir", type=click.Path(file_okay=False, path_type=Path), help="Folder that keeps what is registered.  [default: none]"
+)
 @click.option("--inference-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7070]")
 @click.option("--management-address", metavar="HOST:PORT", help="Port 0 picks a free one.  [default: 127.0.0.1:7071]")
 @click.option("--metrics-address", metavar="HOST:PORT", help="For Prometheus; '' serves none.  [default: 127.0.0.1:8082]")
@@ -45,17 +55,28 @@ Examples:
 @click.option(
     "--client-ca-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM authorities; clients must then show a certificate."
 )
+@click.option("--token-authorization", type=click.BOOL, metavar="on|off", help="Ask callers for a token of the key file.  [default: off]")
 @click.option("--access-log", metavar="FILE", help="Append a line per call to FILE; - is standard error.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.  [default: info]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [default: text]")
+@torchserve_options
 def serve(models: tuple[str, ...], config_file: Path | None, **options: object) -> None:
     """Serve models until Ctrl-C or SIGTERM.
 
-    Each ARCHIVE is a path, or a name in the model store. When all are loaded, a line on standard output says which ports
-    are served; a second Ctrl-C ends at once, without waiting for running calls.
+    Each ARCHIVE is a path, or a name in the model store; "all" stands for all that is there. When they are loaded, a line on
+    standard output says which ports are served; a second Ctrl-C ends at once, without waiting for running calls.
     """
-    config = load_config(config_file, {**options, "models": models or None})
+    torchserve = TorchServeOptions({name: options.pop(name) for name in NAMES}, environment())
+    values: Mapping[str, object] = {}
+    tell: Callable[[], None] | None = None
+    if torchserve.asks(config_file):
+        values, tell = torchserve.settings(models, options.pop("model_store"))
+        models = ()
+    config = load_config(config_file, {**options, "models": models or None}, values=values)
     configure_logs(config.log_level, config.log_format)
+    if tell:
+        tell()
+    config.block_environment()
     keep_freed_blocks()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes eight descriptors
@@ -64,7 +85,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     finished = True
     try:
         server.start()
-        versions = server.load([_registration(model) for model in config.models])
+        versions = server.load(list(_registrations(config)))
         names = ",".join(f"{version.name}:{version.version}" for version in versions)
         ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
         gc.freeze()  # what is there now stays: later collections need not look at it
@@ -98,9 +119,32 @@ class _StopRequests:
             signal.raise_signal(number)
 
 
-def _registration(model: str) -> Registration:
-    name, separator, archive = model.partition("=")
-    if not separator:
-        name, archive = "", model
+def _registrations(config: ServerConfig) -> Iterator[Registration]:
+    for model in config.models:
+        if isinstance(model, ModelEntry):
+            given = {name: getattr(model, name) for name in GivenSettings.__dataclass_fields__}
+            yield Registration(_source(model.archive), model.name, model.handler, _name_of(model.archive), model.default, **given)
+        elif model == "all" and not Path(model).exists():
+            yield from (Registration(name, fallback_name=_name_of(name)) for name in _stored(config))
+        else:
+            name, separator, archive = model.partition("=")
+            if not separator:
+                name, archive = "", model
+            yield Registration(_source(archive), name, fallback_name=_name_of(archive))
+
+
+def _stored(config: ServerConfig) -> list[str]:
+    if not config.model_store:
+        raise InvalidInput("all: there is no model store; set --model-store to the folder that holds the archives.", field="models")
+    return archive_names(config.model_store)
+
+
+def _source(archive: str) -> str:
     path = Path(archive)
-    return Registration(str(path.resolve()) if path.exists() else archive, model_name=name)
+    return str(path.resolve()) if path.exists() else archive
+
+
+def _name_of(archive: str) -> str:
+    """Return the name of a model whose archive has none (TorchServe's rule)."""
+    name = archive.rstrip("/").rpartition("/")[2]
+    return re.sub(r"\W|^_", "_", name.rpartition(".")[0] if name.endswith((".mar", ".model")) else name)

@@ -227,7 +227,7 @@ class ModelManager:
             raise
 
     def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, tuple[int, int]]:
-        name = registration.model_name or archive.model_name or ""
+        name = registration.model_name or archive.model_name or registration.fallback_name
         if not MODEL_NAME.fullmatch(name):
             problem = f'"{name}" is no model name' if name else "the archive has no manifest that names the model"
             raise InvalidInput(f"{problem}; give model_name with letters, digits, '_', '-' and '.'.", field="model_name")
@@ -241,7 +241,7 @@ class ModelManager:
             str(archive.folder),
             handler,
             archive.manifest,
-            config.raw,
+            {"serviceEnvelope": self._defaults.envelope, **config.raw} if self._defaults.envelope else config.raw,
             config.expose_errors,
             config.device_type,
             config.device_ids,

@@ -35,6 +35,7 @@ class Registration(GivenSettings):
     archive: str
     model_name: str = ""
     handler: str = ""
+    fallback_name: str = ""  # for an archive that names no model
     make_default: bool = False
     wait: bool = True
 
@@ -46,6 +47,7 @@ class Defaults:
     everywhere: GivenSettings = field(default_factory=GivenSettings)
     versions: Mapping[tuple[str, str], GivenSettings] = field(default_factory=dict)
     handler: str = ""
+    envelope: str = ""
 
     def of(self, name: str, version: str) -> Iterator[GivenSettings]:
         """Return what goes first, first."""

@@ -171,7 +171,10 @@ def _read(text: str) -> Registration:
         raise TypeError("it is no object")
     known = {field.name for field in fields(Registration)}
     registration = Registration(**{key: value for key, value in given.items() if key in known})
-    if not all(isinstance(value, str) for value in (registration.archive, registration.model_name, registration.handler)):
+    if not all(
+        isinstance(value, str)
+        for value in (registration.archive, registration.model_name, registration.handler, registration.fallback_name)
+    ):
         raise TypeError("a text is missing")
     for field in fields(GivenSettings):
         if not isinstance(getattr(registration, field.name), int | float | None):

@@ -16,10 +16,12 @@ from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
+from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
-from servegrpc.errors import InvalidInput, ServeError, ServerError
+from servegrpc.errors import InvalidInput, ServeError, ServerError, VersionExists
 from servegrpc.frontend import health, inference, management
+from servegrpc.frontend.access import Access, AccessInterceptor
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
 from servegrpc.frontend.fast_lane import PENDING_OPTIONS, FastLane
@@ -27,12 +29,14 @@ from servegrpc.frontend.folder import OwnFolder
 from servegrpc.frontend.interceptors import CallInterceptor
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
+from servegrpc.frontend.tokens import prepare_key_file
 from servegrpc.metrics import MetricsServer
 
 log = structlog.get_logger()
 
 INFERENCE_THREADS = 256  # how many calls of the public handlers run at once; started when needed
 MANAGEMENT_THREADS = 32
+MAX_MILLISECONDS = 2**31 - 1  # gRPC's word for: never
 REPLY_SECONDS = 1.0  # for the last replies to leave, once all work is done
 
 
@@ -43,24 +47,37 @@ class Server:
         self._folder = OwnFolder(config.unpack_root())
         self._config = config
         self._access_log = AccessLog(config.access_log) if config.access_log else None
+        keys = prepare_key_file(config.key_file, config.token_lifetime_seconds) if config.token_authorization else None
+        state = StateStore(config.state_dir) if config.state_dir else None
+        gpus = _gpus(config)
         timer = Timer()
         self.manager = ModelManager(
             engine=ProcessEngine(timer),
             timer=timer,
-            slots=DeviceSlots(count_gpus() if config.gpus is None else config.gpus, config.cpus or count_cpus()),
+            slots=DeviceSlots(gpus, config.cpus or count_cpus()),
             model_store=config.model_store,
             unpack_root=self._folder.path,
-            default_workers=config.workers,
+            default_workers=(gpus or config.cpus or count_cpus()) if config.workers == "per-core" else config.workers,
+            defaults=config.defaults(),
+            state=state,
         )
         self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
         self._management = management.ManagementService(self.manager)
-        self._inference_server = self._make_server(INFERENCE_THREADS)
+        self._inference_server = self._make_server(
+            INFERENCE_THREADS,
+            Access("inference", keys, model_api=config.model_api),
+            _age_options(config.inference_connection_age_seconds, config.inference_connection_grace_seconds),
+        )
         inference_service = inference.InferenceService(self.manager.registry)
         inference_service.add_to(self._inference_server)
         self._fast_lane: FastLane | None = None
-        if config.fast_lane and fast_lane_works():
+        if config.fast_lane and not keys and fast_lane_works():
             self._fast_lane = FastLane(self._inference_server, inference_service.fast_methods(), self._access_log)
-        self._management_server = self._make_server(MANAGEMENT_THREADS)
+        self._management_server = self._make_server(
+            MANAGEMENT_THREADS,
+            Access("management", keys, model_api=config.model_api),
+            _age_options(config.management_connection_age_seconds, config.management_connection_grace_seconds),
+        )
         self._management.add_to(self._management_server)
         for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
             self._health.add_to(server)
@@ -86,10 +103,29 @@ class Server:
         self._management_server.start()
 
     def load(self, registrations: Sequence[Registration]) -> list[ModelVersion]:
-        """Register models side by side and wait for them; then the server is healthy. Raises the first ServeError, after all have ended."""
+        """Register what was saved, then these models, side by side, and wait for them; then the server is healthy.
+
+        A model that was saved is not registered twice. Raises the first ServeError, after all have ended, unless such models are skipped.
+        """
+        versions = self.manager.restore()
+        saved = {(version.archive.source, name) for version in versions for name in ("", version.name)}
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="load") as threads:
-            futures = [threads.submit(self.manager.register, registration) for registration in registrations]
-        versions = [future.result() for future in futures]
+            futures = [
+                threads.submit(self.manager.register, registration)
+                for registration in registrations
+                if (registration.archive, registration.model_name) not in saved
+            ]
+        for future in futures:
+            try:
+                versions.append(future.result())
+            except VersionExists as error:
+                if not self._config.state_dir:
+                    raise
+                log.info("model is registered already", cause=error.message)
+            except ServeError as error:
+                if not self._config.skip_failed_models:
+                    raise
+                log.error("model cannot be loaded", cause=error.message)
         self._health.server_ready()
         return versions
 
@@ -112,15 +148,16 @@ class Server:
         self._folder.remove()
         return finished
 
-    def _make_server(self, threads: int) -> grpc.Server:
+    def _make_server(self, threads: int, access: Access, options: Sequence[tuple[str, int]]) -> grpc.Server:
         return grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[CallInterceptor(self._access_log)],
+            interceptors=[CallInterceptor(self._access_log), AccessInterceptor(access)],
             options=[
                 ("grpc.so_reuseport", 0),  # two servers on one port would silently share the calls
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 *PENDING_OPTIONS,
+                *options,
             ],
         )
 
@@ -134,6 +171,16 @@ class Server:
         except RuntimeError:
             raise ServerError(f"Cannot listen on {address}: is another server there? Give another port, or :0 for a free one.") from None
         return f"{host}:{bound}"
+
+
+def _gpus(config: ServerConfig) -> int:
+    there = count_gpus() if config.gpus != 0 else 0
+    return there if config.gpus is None else min(there, config.gpus)
+
+
+def _age_options(age_seconds: float | None, grace_seconds: float | None) -> list[tuple[str, int]]:
+    options = (("grpc.max_connection_age_ms", age_seconds), ("grpc.max_connection_age_grace_ms", grace_seconds))
+    return [(name, min(int(seconds * 1000), MAX_MILLISECONDS)) for name, seconds in options if seconds is not None]
 
 
 def _credentials(config: ServerConfig) -> grpc.ServerCredentials | None:

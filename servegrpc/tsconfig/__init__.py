@@ -1,0 +1,1 @@
+"""Reads TorchServe's configuration: its file, its variables and its options, as settings of ours."""
