@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from urllib.parse import unquote
 from uuid import uuid4
 
+from servegrpc.core.download import Downloads, shown
 from servegrpc.core.manifest import MANIFEST_PATH, Manifest, read_text
 from servegrpc.core.model_config import ModelConfig, parse_model_config
 from servegrpc.core.unpack import MAX_UNPACKED_BYTES, unpack
@@ -27,7 +28,8 @@ class ModelArchive:
     """An open archive: its files in `folder`, and what its manifest says.
 
     `manifest` is MANIFEST.json as it is, or empty when there is none; then `model_name` and `handler` are None and the caller
-    must know them. An `unpacked` folder belongs to the holder of this object, who ends it with `remove`.
+    must know them. `requirements` is the file that lists the Python packages it asks for. An `unpacked` folder belongs to the
+    holder of this object, who ends it with `remove`.
     """
 
     source: str
@@ -39,6 +41,7 @@ class ModelArchive:
     runtime: str
     config: ModelConfig
     unpacked: bool
+    requirements: Path | None = None
 
     def remove(self) -> None:
         """Delete the unpacked files; a model given as a folder stays."""
@@ -47,9 +50,14 @@ class ModelArchive:
 
 
 def open_archive(
-    source: str | Path, *, store: Path | None, unpack_root: Path, max_unpacked_bytes: int = MAX_UNPACKED_BYTES
+    source: str | Path,
+    *,
+    store: Path | None,
+    unpack_root: Path,
+    downloads: Downloads | None = None,
+    max_unpacked_bytes: int = MAX_UNPACKED_BYTES,
 ) -> ModelArchive:
-    """Open an archive by absolute path, or by its name in the model store.
+    """Open an archive by absolute path, by its name in the model store, or by a URL that may be downloaded.
 
     A .mar or .tar.gz file is unpacked to a new folder under `unpack_root`; a folder is used where it is. A single folder inside is
     taken for the archive itself. Blocks for as long as unpacking takes; on an error nothing is left behind.
@@ -57,6 +65,9 @@ def open_archive(
     """
     label = str(source)
     try:
+        if _is_remote(label):
+            label = shown(label)
+            return _download(str(source), label, downloads or Downloads(), unpack_root, max_unpacked_bytes)
         found = _locate(label, store)
         if found.is_dir():
             return _read(label, _unwrap(found), unpacked=False)
@@ -75,11 +86,23 @@ def archive_names(store: Path) -> list[str]:
         )
 
 
+def _is_remote(source: str) -> bool:
+    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source)) and not source.startswith("file:///")
+
+
+def _download(url: str, label: str, downloads: Downloads, root: Path, max_unpacked_bytes: int) -> ModelArchive:
+    root.mkdir(parents=True, exist_ok=True)
+    file = root / f"{uuid4().hex}.download"
+    try:
+        downloads.fetch(url, file, max_bytes=max_unpacked_bytes)
+        return _unpack(label, file, root, max_unpacked_bytes)
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def _locate(source: str, store: Path | None) -> Path:
     if source.startswith("file:///"):
         source = unquote(source.removeprefix("file://"))
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
-        raise InvalidArchive(f'Archive "{source}" is a URL; download it into the model store and give its name there.', archive=source)
     path = Path(source)
     if ".." in path.parts:
         raise InvalidArchive(f'Archive "{source}" must not contain ".."; give its name in the model store.', archive=source)
@@ -143,6 +166,7 @@ def _read(label: str, folder: Path, *, unpacked: bool) -> ModelArchive:
         handler=manifest.text("handler"),
         runtime=manifest.runtime(),
         config=_read_config(label, config_file) if config_file else ModelConfig(),
+        requirements=manifest.file("requirementsFile"),
         unpacked=unpacked,
     )
 
