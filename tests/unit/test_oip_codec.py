@@ -1,0 +1,546 @@
+"""The Open Inference dialect: requests to rows, results to replies."""
+
+import contextlib
+import math
+import os
+import struct
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servegrpc.compat.open_inference import infer_pb2
+from servegrpc.errors import InvalidHandlerResult, InvalidInput
+from servegrpc.tensors import parse_declaration
+from servegrpc.values import BY_NAME, ELEMENT_TYPES
+from servegrpc.wire.dialect import About
+from servegrpc.wire.open_inference import OpenInferenceCodec, codec_of, route
+from servegrpc.wire.open_inference_inputs import CONTENTS
+
+Request, Reply = infer_pb2.ModelInferRequest, infer_pb2.ModelInferResponse
+FP32 = {"name": "x", "datatype": "FP32", "shape": [2]}
+TWO_FLOATS = struct.pack("<2f", 1.5, -2)
+
+
+def decode(request, codec=None, **kwargs):
+    return (codec or OpenInferenceCodec()).decode(memoryview(bytearray(request.SerializeToString())), **kwargs)
+
+
+def encode(result, request=None, codec=None):
+    raw = (request or Request()).SerializeToString()
+    return Reply.FromString((codec or OpenInferenceCodec()).encode(result, About("m", "1", "id", 0, 0, 1, memoryview(raw))))
+
+
+def tensor(**fields):
+    return Request.InferInputTensor(**{**FP32, **fields})
+
+
+def refused(request, *told, codec=None):
+    with pytest.raises(InvalidInput) as raised:
+        decode(request, codec)
+    for text in told:
+        assert text in raised.value.message
+
+
+shapes = st.lists(st.integers(0, 4), max_size=4)
+
+
+@st.composite
+def raw_tensors(draw):
+    """A datatype, a shape, and the bytes of a tensor of these."""
+    element = draw(st.sampled_from(ELEMENT_TYPES))
+    shape = draw(shapes)
+    count = math.prod(shape)
+    if element.name == "BYTES":
+        data = b"".join(
+            struct.pack("<I", len(item)) + item for item in draw(st.lists(st.binary(max_size=9), min_size=count, max_size=count))
+        )
+    elif element.name == "BOOL":
+        data = bytes(draw(st.lists(st.integers(0, 1), min_size=count, max_size=count)))
+    else:
+        data = draw(st.binary(min_size=count * element.size, max_size=count * element.size))
+    return element.name, shape, data
+
+
+@given(st.lists(raw_tensors(), min_size=1, max_size=4), st.booleans())
+def test_raw_round_trip(tensors, borrow):
+    """Raw tensors of any datatype and shape, NaN, infinities and zero-size dimensions among them → the same bytes come back."""
+    request = Request(raw_input_contents=[data for _, _, data in tensors])
+    for index, (datatype, shape, _) in enumerate(tensors):
+        request.inputs.add(name=f"t{index}", datatype=datatype, shape=shape)
+    reply = encode(decode(request, borrow=borrow), request)
+    assert [(o.name, o.datatype, list(o.shape)) for o in reply.outputs] == [(i.name, i.datatype, list(i.shape)) for i in request.inputs]
+    assert list(reply.raw_output_contents) == list(request.raw_input_contents)
+
+
+@given(raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS))
+def test_typed_round_trip(drawn):
+    """Typed tensors of any datatype that has a field for its elements → the same elements come back, raw."""
+    datatype, shape, data = drawn
+    element = BY_NAME[datatype]
+    request = Request()
+    sent = request.inputs.add(name="x", datatype=datatype, shape=shape)
+    if datatype == "BYTES":
+        sent.contents.bytes_contents.extend(decode_one(datatype, shape, data).ravel())
+    else:
+        getattr(sent.contents, CONTENTS[datatype]).extend(np.frombuffer(data, element.dtype).tolist())
+    returned = encode(decode(request), request).raw_output_contents[0]
+    if element.dtype.kind == "f":
+        np.testing.assert_array_equal(
+            np.frombuffer(returned, element.dtype), np.frombuffer(data, element.dtype)
+        )  # NaN has many bit patterns
+    else:
+        assert returned == data
+
+
+def decode_one(datatype, shape, data):
+    return decode(Request(inputs=[{"name": "x", "datatype": datatype, "shape": shape}], raw_input_contents=[data]))["x"]
+
+
+def test_kinds_of_values():
+    """Numbers → torch tensors of their dtype; BYTES → a numpy array of bytes objects."""
+    bf16 = decode_one("BF16", [1], struct.pack("<f", 1.5)[2:])
+    assert bf16.dtype == torch.bfloat16
+    assert bf16.item() == 1.5
+    assert decode_one("FP16", [1, 1], b"\x00\x3e").tolist() == [[1.5]]
+    text = decode_one("BYTES", [2], b"\x01\x00\x00\x00a\x00\x00\x00\x00")
+    assert text.dtype == object
+    assert text.tolist() == [b"a", b""]
+
+
+def test_borrowed():
+    """A large raw tensor, borrowed → a view of the request, without a copy."""
+    request = Request(inputs=[tensor(shape=[8192])], raw_input_contents=[b"\0" * 32768])
+    payload = memoryview(bytearray(request.SerializeToString()))
+    lent = OpenInferenceCodec().decode(payload, borrow=True)["x"]
+    payload[-4:] = struct.pack("<f", 7)
+    assert lent[-1] == 7
+    owned = OpenInferenceCodec().decode(payload)["x"]
+    payload[-4:] = struct.pack("<f", 8)
+    assert owned[-1] == 7
+
+
+def test_thousand_inputs():
+    """1,000 inputs → 1,000 tensors."""
+    request = Request(raw_input_contents=[TWO_FLOATS] * 1000)
+    for index in range(1000):
+        request.inputs.add(**{**FP32, "name": f"x{index}"})
+    assert len(decode(request)) == 1000
+
+
+def test_unusual_encoding():
+    """A message that no generated code writes, with an unknown group in it → decoded as protobuf does."""
+    raw = Request(model_name="m", inputs=[FP32], raw_input_contents=[TWO_FLOATS]).SerializeToString() + b"\xa3\x06\xa4\x06"
+    assert OpenInferenceCodec().decode(memoryview(raw))["x"].tolist() == [1.5, -2]
+    assert route(raw)[0].model_name == "m"
+
+
+MALFORMED = {
+    "size does not match shape": (
+        {"inputs": [FP32], "raw_input_contents": [b"1234"]},
+        "input 'x': data has 4 bytes, shape [2] of FP32 needs 8",
+    ),
+    "both contents": (
+        {"model_name": "m", "inputs": [{**FP32, "contents": {"fp32_contents": [1, 2]}}], "raw_input_contents": [TWO_FLOATS]},
+        "contents field must not be specified when using raw_input_contents for 'x' for model 'm'",
+    ),
+    "unknown datatype": (
+        {"inputs": [{**FP32, "datatype": "FLOAT"}], "raw_input_contents": [TWO_FLOATS]},
+        "input 'x' has the datatype 'FLOAT'",
+    ),
+    "no data": ({"model_name": "m", "inputs": [FP32]}, "unable to find data for input tensor 'x' for model 'm' in request"),
+    "too few raw contents": (
+        {"inputs": [FP32, {**FP32, "name": "y"}], "raw_input_contents": [TWO_FLOATS]},
+        "1 entries for 2 inputs of model ''; see input 'y'",
+    ),
+    "too many raw contents": (
+        {"inputs": [FP32], "raw_input_contents": [TWO_FLOATS, b""]},
+        "2 entries for 1 inputs of model ''; see input 'x'",
+    ),
+    "negative shape": (
+        {"inputs": [{**FP32, "shape": [-1, 2]}], "raw_input_contents": [TWO_FLOATS]},
+        "input 'x': shape [-1, 2] has a negative dimension",
+    ),
+    "negative shape, typed": (
+        {"inputs": [{**FP32, "shape": [-2, -1], "contents": {"fp32_contents": [1, 2]}}]},
+        "input 'x': shape [-2, -1] has a neg",
+    ),
+    "overflow of the shape": ({"inputs": [{**FP32, "shape": [2**40, 2**40]}], "raw_input_contents": [TWO_FLOATS]}, "input 'x': shape"),
+    "overflow beside a zero": ({"inputs": [{**FP32, "shape": [0, 2**40, 2**40]}], "raw_input_contents": [b""]}, "input 'x': shape"),
+    "overflow, typed": ({"inputs": [{**FP32, "shape": [2**62, 4], "contents": {"fp32_contents": [1]}}]}, "input 'x': shape"),
+    "BYTES beyond the buffer": (
+        {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1]}], "raw_input_contents": [b"\x09\0\0\0a"]},
+        "input 'x': element 0 of the BYTES data ends beyond its 5 bytes",
+    ),
+    "bytes left over": (
+        {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1]}], "raw_input_contents": [b"\0\0\0\0a"]},
+        "input 'x': data has 5 bytes",
+    ),
+    "a byte that is no BOOL": (
+        {"inputs": [{"name": "x", "datatype": "BOOL", "shape": [1]}], "raw_input_contents": [b"\2"]},
+        "input 'x': BOOL data",
+    ),
+    "wrong contents field": (
+        {"inputs": [{**FP32, "contents": {"int_contents": [1, 2]}}]},
+        "unexpected explicit tensor data for input tensor 'x'",
+    ),
+    "two contents fields": (
+        {"inputs": [{**FP32, "contents": {"fp32_contents": [1, 2], "int_contents": [1]}}]},
+        "unexpected explicit tensor data",
+    ),
+    "wrong count of elements": (
+        {"inputs": [{**FP32, "contents": {"fp32_contents": [1]}}]},
+        "input 'x': fp32_contents has 1 elements, shape [2] needs 2",
+    ),
+    "an element out of range": (
+        {"inputs": [{"name": "x", "datatype": "INT8", "shape": [1], "contents": {"int_contents": [128]}}]},
+        "input 'x': int_contents has",
+    ),
+    "FP16 typed": (
+        {"inputs": [{"name": "x", "datatype": "FP16", "shape": [1], "contents": {"fp32_contents": [1]}}]},
+        "input 'x': FP16 has no contents",
+    ),
+    "no name": ({"inputs": [{**FP32, "name": ""}], "raw_input_contents": [TWO_FLOATS]}, "has no name"),
+    "a name twice": ({"inputs": [FP32, FP32], "raw_input_contents": [TWO_FLOATS] * 2}, "input 'x' is given twice"),
+    "no inputs": ({"model_name": "m"}, "model 'm' has no inputs"),
+    "too many dimensions": (
+        {"inputs": [{**FP32, "shape": [1] * 33}], "raw_input_contents": [b"1234"]},
+        "input 'x': shape has 33 dimensions",
+    ),
+    "an unknown region": (
+        {
+            "inputs": [
+                {**FP32, "parameters": {"shared_memory_region": {"string_param": "r"}, "shared_memory_byte_size": {"int64_param": 8}}}
+            ]
+        },
+        "Unable to find shared memory region: 'r'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "told"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed(fields, told):
+    """A request that cannot be right → INVALID_ARGUMENT naming the tensor."""
+    refused(Request(**fields), told)
+
+
+def test_no_message():
+    """Bytes that are no message → INVALID_ARGUMENT, where it is routed and where it is decoded."""
+    with pytest.raises(InvalidInput):
+        route(b"\xff\xff")
+    with pytest.raises(InvalidInput):
+        OpenInferenceCodec().decode(memoryview(b"\xff\xff"))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes(raw):
+    """Any bytes at all → routed and decoded, or refused; never another error."""
+    for take in (route, lambda raw: OpenInferenceCodec().decode(memoryview(raw))):
+        with contextlib.suppress(InvalidInput):
+            take(raw)
+
+
+DECLARED = OpenInferenceCodec(
+    parse_declaration(
+        {
+            "inputs": [
+                {"name": "x", "datatype": "FP32", "shape": [-1]},
+                {"name": "y", "datatype": "BYTES", "shape": [1], "optional": True},
+            ],
+            "outputs": [{"name": "a", "datatype": "INT32", "shape": [-1]}, {"name": "b", "datatype": "BYTES", "shape": [1, 1]}],
+        }
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"inputs": [{**FP32, "name": "z"}]}, "input 'z' is none of the model's: x, y"),
+        ({"inputs": [{**FP32, "datatype": "INT32"}]}, "input 'x' has the datatype 'INT32'; the model takes 'FP32'"),
+        ({"inputs": [{**FP32, "shape": [1, 2]}]}, "input 'x' has the shape [1, 2]; the model takes [-1]"),
+        ({"inputs": [FP32], "outputs": [{"name": "c"}]}, "unexpected inference output 'c' for model ''; outputs: a, b"),
+        ({}, "expected input 'x'"),
+    ],
+)
+def test_not_as_declared(fields, told):
+    """A request unlike the declaration → INVALID_ARGUMENT naming the tensor."""
+    contents = [TWO_FLOATS] if fields.get("inputs") else []
+    refused(Request(**fields, raw_input_contents=contents), told, codec=DECLARED)
+
+
+def test_as_declared():
+    """A request without an optional input → its row."""
+    assert decode(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), DECLARED)["x"].tolist() == [1.5, -2]
+
+
+def shown(reply):
+    """What a reply has, as numpy arrays by name."""
+    return {output.name: (output.datatype, decode_one(output.datatype, output.shape, data).tolist()) for output, data in pairs(reply)}
+
+
+def pairs(reply):
+    return zip(reply.outputs, reply.raw_output_contents, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (torch.tensor([[1, 2]]), {"output": ("INT64", [[1, 2]])}),
+        (np.float32(2), {"output": ("FP32", [2.0])}),
+        ([0.5, 1], {"output": ("FP64", [0.5, 1.0])}),
+        (["a", "é"], {"output": ("BYTES", [b"a", "é".encode()])}),
+        (
+            {"digit": 7, "name": "seven", "p": 0.5, "sure": True},
+            {"digit": ("INT64", [7]), "name": ("BYTES", [b"seven"]), "p": ("FP64", [0.5]), "sure": ("BOOL", [True])},
+        ),
+        (b"\0\xff", {"output": ("BYTES", [b"\0\xff"])}),
+        ({"boxes": [{"x": 1}]}, {"boxes": ("BYTES", [b'[{"x": 1}]'])}),
+        ([[1], [2, 3]], {"output": ("BYTES", [b"[[1], [2, 3]]"])}),
+        (None, {"output": ("BYTES", [b"null"])}),
+        ({}, {"output": ("BYTES", [b"{}"])}),
+    ],
+)
+def test_result_of_undeclared(result, expected):
+    """What a handler that declares nothing returns → tensors as they are, numbers and texts as one element, the rest as JSON."""
+    assert shown(encode(result)) == expected
+
+
+@pytest.mark.parametrize(
+    "result", [{"a": [1, 2], "b": "t"}, ([1, 2], "t"), {"a": torch.tensor([1, 2], dtype=torch.int32), "b": np.array([["t"]]), "c": 1}]
+)
+def test_result_of_declared(result):
+    """Declared outputs, by name or by position → in the declared types, and no others."""
+    reply = encode(result, codec=DECLARED)
+    assert shown(reply) == {"a": ("INT32", [1, 2]), "b": ("BYTES", [[b"t"]])}
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ({"a": [1]}, "lacks the declared output 'b'"),
+        ({"a": torch.tensor([1.0]), "b": "t"}, "output 'a' cannot be sent: it is FP32, and INT32 is declared"),
+        ({"a": [[1]], "b": "t"}, "output 'a' cannot be sent: its shape is [1, 1]"),
+        ({"a": ["x"], "b": "t"}, "output 'a' cannot be sent"),
+        (3, "must be a dict of the declared outputs: a, b"),
+    ],
+)
+def test_result_unlike_declared(result, told):
+    """A result unlike the declaration → an error of the handler that names the output."""
+    with pytest.raises(InvalidHandlerResult) as raised:
+        encode(result, codec=DECLARED)
+    assert told in raised.value.message
+
+
+def test_result_that_cannot_be_sent():
+    """An array of complex numbers → an error of the handler."""
+    with pytest.raises(InvalidHandlerResult):
+        encode({"z": np.array([1j])})
+
+
+def test_requested_outputs():
+    """Outputs that are asked for → those, in that order."""
+    reply = encode({"a": 1, "b": 2, "c": 3}, Request(outputs=[{"name": "c"}, {"name": "a"}]))
+    assert list(shown(reply)) == ["c", "a"]
+
+
+def test_output_that_is_not_there():
+    """An output that an undeclared handler does not return → INVALID_ARGUMENT."""
+    with pytest.raises(InvalidInput):
+        encode({"a": 1}, Request(outputs=[{"name": "b"}]))
+
+
+def test_classification():
+    """A classification of two → the two largest of each row, with their indexes."""
+    wanted = Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": 2}}}])
+    reply = encode(torch.tensor([[0.5, 2, 1], [3, 2, 4]]), wanted)
+    assert shown(reply) == {"output": ("BYTES", [[b"2.000000:1", b"1.000000:2"], [b"4.000000:2", b"3.000000:0"]])}
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_classification_of_nothing(count):
+    """A classification of none → INVALID_ARGUMENT."""
+    with pytest.raises(InvalidInput):
+        encode(torch.tensor([1.0]), Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": count}}}]))
+
+
+def test_about():
+    """A reply → model, version and id."""
+    reply = encode(1)
+    assert (reply.model_name, reply.model_version, reply.id) == ("m", "1", "id")
+
+
+# --- parameters
+
+
+def options(**parameters):
+    request = Request(model_name="m", id="7", parameters=parameters, inputs=[FP32], raw_input_contents=[TWO_FLOATS])
+    where, found = route(request.SerializeToString())
+    assert where == ("m", "", "7")
+    return found
+
+
+def test_options():
+    """Parameters → sequence, priority, timeout in seconds, and all others as headers for the handler."""
+    found = options(
+        sequence_id={"int64_param": 5},
+        sequence_start={"bool_param": True},
+        priority={"uint64_param": 2},
+        timeout={"int64_param": 1500},
+        Temperature={"double_param": 0.5},
+        flag={"bool_param": True},
+    )
+    assert found.timeout_seconds == 0.0015
+    assert (found.sequence_id, found.sequence_start, found.sequence_end, found.priority) == ("5", True, False, 2)
+    assert dict(found.headers) == {"temperature": "0.5", "flag": "true"}
+
+
+def test_no_options():
+    """Parameters of zero → nothing asked for."""
+    found = options(sequence_id={"int64_param": 0}, timeout={"int64_param": 0}, priority={"int64_param": 0})
+    assert found.timeout_seconds == math.inf
+    assert found.sequence_id == ""
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"timeout": {"string_param": "1"}},
+        {"timeout": {"int64_param": -1}},
+        {"priority": {"int64_param": -1}},
+        {"sequence_start": {"int64_param": 1}},
+        {"sequence_id": {"bool_param": True}},
+        {"triton_unheard_of": {"bool_param": True}},
+        {"servegrpc_region/r": {"string_param": "0 8 /r"}},
+    ],
+)
+def test_bad_options(parameters):
+    """A parameter that cannot be → INVALID_ARGUMENT naming it."""
+    with pytest.raises(InvalidInput) as raised:
+        options(**parameters)
+    assert next(iter(parameters)) in raised.value.message
+
+
+def test_names_too_long():
+    """A name or id that is too long → INVALID_ARGUMENT."""
+    for name, length in (("model_name", 257), ("model_version", 257), ("id", 129)):
+        with pytest.raises(InvalidInput):
+            route(Request(**{name: "x" * length}).SerializeToString())
+
+
+# --- shared memory
+
+
+@pytest.fixture
+def region():
+    """A shared memory object of 64 bytes: its name."""
+    name = f"servegrpc-unit-{os.getpid()}"
+    with open(f"/dev/shm/{name}", "xb") as file:
+        file.write(bytes(range(64)))
+    yield name
+    os.unlink(f"/dev/shm/{name}")
+
+
+def shared(size=8, offset=0, name="r"):
+    return {
+        "shared_memory_region": {"string_param": name},
+        "shared_memory_byte_size": {"int64_param": size},
+        "shared_memory_offset": {"int64_param": offset},
+    }
+
+
+def in_memory(region, *, size=48, **fields):
+    return Request(parameters={"servegrpc_region/r": {"string_param": f"8 {size} /{region}"}}, **fields)
+
+
+def test_input_in_shared_memory(region):
+    """An input in a region, beside a raw one → read from there; raw contents are counted without it."""
+    inputs = [{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2, 4)}, {**FP32, "name": "y"}]
+    row = decode(in_memory(region, inputs=inputs, raw_input_contents=[TWO_FLOATS]))
+    assert row["x"].tolist() == [12, 13]
+    assert row["y"].tolist() == [1.5, -2]
+
+
+def test_output_in_shared_memory(region):
+    """An output into a region → written there, and empty raw contents."""
+    reply = encode(
+        {"a": np.array([7], "u1"), "b": 1}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4, 2)}, {"name": "b"}])
+    )
+    assert reply.raw_output_contents[0] == b""
+    assert reply.outputs[0].parameters["shared_memory_byte_size"].int64_param == 1
+    with open(f"/dev/shm/{region}", "rb") as file:
+        assert file.read()[9:12] == b"\x09\x07\x0b"
+
+
+@pytest.mark.parametrize(("offset", "size"), [(47, 2), (-1, 2), (0, -2), (2**62, 2)])
+def test_beyond_the_region(region, offset, size):
+    """A tensor that is not within its region → INVALID_ARGUMENT."""
+    refused(
+        in_memory(region, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(size, offset)}]),
+        "'r'",
+        "has 48 bytes",
+    )
+
+
+def test_region_beyond_its_object(region):
+    """A region that is larger than its object has become → INVALID_ARGUMENT."""
+    request = in_memory(region, size=57, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2)}])
+    refused(request, "ends beyond its object, which has 64 bytes")
+
+
+def test_output_too_large(region):
+    """An output larger than its place → INVALID_ARGUMENT, and nothing written."""
+    with pytest.raises(InvalidInput):
+        encode({"a": np.zeros(5, "u1")}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4)}]))
+
+
+def test_contents_beside_shared_memory(region):
+    """An input in a region that has contents too → INVALID_ARGUMENT."""
+    request = in_memory(region, inputs=[{**FP32, "contents": {"fp32_contents": [1, 2]}, "parameters": shared()}])
+    refused(request, "contents field must not be specified when using shared memory for 'x'")
+
+
+@pytest.mark.parametrize("key", ["/", "/..", "/a/b", "/nosuch-servegrpc"])
+def test_no_object(key):
+    """A key that names no object → INVALID_ARGUMENT."""
+    parameters = {"servegrpc_region/r": {"string_param": f"0 8 {key}"}}
+    refused(Request(parameters=parameters, inputs=[{**FP32, "parameters": shared()}]), "'r'")
+
+
+# --- JSON, as TorchServe's kservev2 envelope has it
+
+JSON = codec_of({"serviceEnvelope": "kservev2"})
+
+
+def test_json_row():
+    """A model behind the kservev2 envelope → its row is the request in JSON under "body"."""
+    inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 2]}, {"name": "y", "datatype": "BYTES", "shape": [2]}]
+    request = Request(id="7", model_name="m", inputs=inputs, raw_input_contents=[TWO_FLOATS, b"\x01\0\0\0a\x01\0\0\0\xff"])
+    assert decode(request, JSON) == {
+        "body": {
+            "id": "7",
+            "model_name": "m",
+            "inputs": [
+                {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.5, -2.0]},
+                {"name": "y", "shape": [2], "datatype": "BYTES", "data": ["a", b"\xff"]},
+            ],
+        }
+    }
+
+
+def test_json_result():
+    """A result in the protocol's JSON → its outputs."""
+    outputs = [
+        {"name": "a", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]},
+        {"name": "b", "datatype": "BYTES", "shape": [1], "data": ["t"]},
+    ]
+    assert shown(encode({"id": "7", "outputs": outputs}, codec=JSON)) == {"a": ("FP32", [[1.0, 2.0]]), "b": ("BYTES", [b"t"])}
+
+
+@pytest.mark.parametrize("wrong", [{"datatype": "BF16"}, {"shape": [3]}, {"data": ["x", "y"]}, {"shape": 2}])
+def test_json_result_that_is_no_tensor(wrong):
+    """An output in JSON that makes no tensor → an error of the handler that names it."""
+    with pytest.raises(InvalidHandlerResult, match="output 'a'"):
+        encode({"outputs": [{"name": "a", "datatype": "FP32", "shape": [2], "data": [1, 2], **wrong}]}, codec=JSON)
