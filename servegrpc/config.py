@@ -69,6 +69,8 @@ class ServerConfig(BaseModel):
     management_connection_age_seconds: float | None = Field(default=None, gt=0)
     management_connection_grace_seconds: float | None = Field(default=None, ge=0)
     fast_lane: bool = True  # off: grpcio's public handlers serve all methods
+    allow_repository_api: bool = False  # Triton's calls that load and unload models, on the inference port too
+    allow_client_shm: str = ""  # how the names of shared memory that clients may use begin; empty: none
     certificate_file: Path | None = None
     private_key_file: Path | None = None
     client_ca_file: Path | None = None

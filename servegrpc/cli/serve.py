@@ -50,6 +50,8 @@ Examples:
 @click.option(
     "--fast-lane", type=click.BOOL, metavar="on|off", help="Serve Predict from grpcio's core; off: by its thread pool.  [default: on]"
 )
+@click.option("--allow-repository-api", is_flag=True, default=None, help="Serve Triton's model control on the inference port too.")
+@click.option("--allow-client-shm", metavar="PREFIX", help="Take tensors in shared memory whose name begins so.  [default: none]")
 @click.option("--certificate-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM certificate chain; turns TLS on.")
 @click.option("--private-key-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM private key of the certificate.")
 @click.option(

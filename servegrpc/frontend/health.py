@@ -43,6 +43,10 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         for service in self._services:
             self.set(service, SERVING)
 
+    def is_serving(self) -> bool:
+        """Return whether the server takes requests."""
+        return bool(self._server_status[""] == SERVING)
+
     def close(self) -> None:
         """Stop following the manager."""
         self._unsubscribe()

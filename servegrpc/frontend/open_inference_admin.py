@@ -78,8 +78,7 @@ class AdminMethods:
             raise NotSupported(text, parameters=", ".join(request.parameters))
         name = _model_name(request)
         try:
-            version = self._manager.register(Registration(self._archive(name), model_name=name))
-            self._manager.set_default(name, version.version)
+            self._manager.register(Registration(self._archive(name), model_name=name, make_default=True))
         except VersionExists as error:
             self._manager.set_default(name, error.metadata["model_version"])
         return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)

@@ -20,7 +20,7 @@ from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import InvalidInput, ServeError, ServerError, VersionExists
-from servegrpc.frontend import health, inference, management
+from servegrpc.frontend import health, inference, management, open_inference
 from servegrpc.frontend.access import Access, AccessInterceptor
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
@@ -70,15 +70,26 @@ class Server:
         )
         inference_service = inference.InferenceService(self.manager.registry)
         inference_service.add_to(self._inference_server)
+        oip_service = open_inference.OpenInferenceService(
+            self.manager,
+            model_store=config.model_store,
+            allow_admin=config.allow_repository_api,
+            memory_prefix=config.allow_client_shm,
+            log_level=config.log_level,
+            server_ready=self._health.is_serving,
+        )
+        oip_service.add_to(self._inference_server)
         self._fast_lane: FastLane | None = None
         if config.fast_lane and not keys and fast_lane_works():
-            self._fast_lane = FastLane(self._inference_server, inference_service.fast_methods(), self._access_log)
+            methods = inference_service.fast_methods() | oip_service.fast_methods()
+            self._fast_lane = FastLane(self._inference_server, methods, self._access_log)
         self._management_server = self._make_server(
             MANAGEMENT_THREADS,
             Access("management", keys, model_api=config.model_api),
             _age_options(config.management_connection_age_seconds, config.management_connection_grace_seconds),
         )
         self._management.add_to(self._management_server)
+        oip_service.add_to_management(self._management_server)
         for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
             self._health.add_to(server)
             add_reflection(server, [service, health.SERVICE])
