@@ -24,6 +24,7 @@ class HandlerSpec:
     expose_errors: bool
     device_type: str
     device_ids: tuple[int, ...]
+    python_path: tuple[str, ...] = ()  # folders to import from, after the model's own
 
 
 @dataclass(frozen=True, slots=True)

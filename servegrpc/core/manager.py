@@ -18,12 +18,14 @@ import structlog
 
 from servegrpc.core.archive import ModelArchive, open_archive
 from servegrpc.core.autoscale import Autoscaler
+from servegrpc.core.download import Downloads
 from servegrpc.core.engine import Engine, HandlerSpec
 from servegrpc.core.model import ModelChange, State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registration import Defaults, Registration, check_numbers, check_workers, settings_of, worker_bounds
 from servegrpc.core.registry import ModelRegistry, ModelVersion
+from servegrpc.core.requirements import PackageCache
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import WorkerState
@@ -34,6 +36,7 @@ from servegrpc.errors import (
     InvalidInput,
     ModelLoadFailed,
     ModelNotFound,
+    RequirementsFailed,
     ServeError,
     VersionExists,
     VersionNotFound,
@@ -42,6 +45,7 @@ from servegrpc.errors import (
 log = structlog.get_logger()
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*
+ALLOW_REQUIREMENTS = "start the server with --install-requirements, or install them where it runs"
 
 
 class ModelManager:
@@ -58,6 +62,8 @@ class ModelManager:
         default_workers: int | None = None,
         defaults: Defaults | None = None,
         state: StateStore | None = None,
+        packages: PackageCache | None = None,
+        downloads: Downloads | None = None,
     ) -> None:
         self.registry = ModelRegistry()
         self.timer = timer
@@ -68,6 +74,8 @@ class ModelManager:
         self._default_workers = max(1, slots.gpus) if default_workers is None else default_workers
         self._defaults = defaults or Defaults()
         self._state = state
+        self._packages = packages
+        self._downloads = downloads or Downloads()
         self._lock = threading.Lock()
         self._listeners: list[Callable[[ModelChange], None]] = []
         self._shown: dict[tuple[str, str], ModelChange] = {}
@@ -76,11 +84,11 @@ class ModelManager:
     def register(self, registration: Registration) -> ModelVersion:
         """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
 
-        Raises ArchiveNotFound, InvalidArchive, InvalidInput, VersionExists, or ModelLoadFailed with the cause; after the last the
-        version stays in the registry as FAILED, and registering it again replaces it.
+        Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, or ModelLoadFailed with the cause;
+        after the last the version stays in the registry as FAILED, and registering it again replaces it.
         """
         check_numbers(registration)
-        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root)
+        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
         try:
             version, bounds = self._add(registration, archive)
         except ServeError:
@@ -197,6 +205,9 @@ class ModelManager:
         with self._lock:
             self._closing = True
             versions = self.registry.versions()
+        self._downloads.stop.set()
+        if self._packages:
+            self._packages.close()
         for version in versions:
             version.pool.drain()
         return all([version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions])  # noqa: C419
@@ -245,6 +256,7 @@ class ModelManager:
             config.expose_errors,
             config.device_type,
             config.device_ids,
+            self._install(name, archive),
         )
         settings = settings_of(registration, config, self._defaults.of(name, archive.model_version))
         bounds = worker_bounds(registration, config, self._defaults.of(name, archive.model_version), self._default_workers)
@@ -264,6 +276,21 @@ class ModelManager:
             failed.pool.drain()
             failed.archive.remove()
         return version, bounds
+
+    def _install(self, name: str, archive: ModelArchive) -> tuple[str, ...]:
+        """Return the folders with the packages that the archive asks for; it may take minutes."""
+        if not archive.requirements:
+            return ()
+        if not self._packages:
+            log.warning("requirements are not installed", model=name, version=archive.model_version, remedy=ALLOW_REQUIREMENTS)
+            return ()
+        with self._lock:
+            self._check_free(name, archive.model_version)  # before the work; _add checks it again
+        try:
+            return (str(self._packages.install(archive.requirements, label=f'Model "{name}" version {archive.model_version}')),)
+        except RequirementsFailed as error:
+            error.about(model_name=name, model_version=archive.model_version, archive=archive.source)
+            raise
 
     def _check_free(self, name: str, number: str) -> ModelVersion | None:
         """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""

@@ -40,6 +40,7 @@ class LoadSpec(TypedDict):
     model_name: str
     model_version: str
     folder: str
+    python_path: list[str]
     handler: str
     manifest: dict[str, object]
     model_config: str  # YAML
@@ -111,7 +112,7 @@ def _run(channel: Channel, runner: Runner, batch: Batch, batch_size: int) -> Non
 def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
     folder = Path(spec["folder"])
     os.chdir(folder)
-    sys.path.insert(0, str(folder))
+    sys.path[:0] = [str(folder), *spec["python_path"]]
     torch.set_num_threads(spec["threads"])
     context = Context(
         model_name=spec["model_name"],
