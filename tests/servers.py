@@ -52,12 +52,16 @@ class Log:
 
 
 class ServerProcess:
-    """One `servegrpc serve` on free ports, ready; ended by `stop`. `program` runs it, `environment` is added to our own."""
+    """One `servegrpc serve` on free ports, ready; ended by `stop`.
 
-    def __init__(self, *arguments, program=(SERVEGRPC,), environment=None):
-        command = [*program, "serve", *FREE_PORTS, "--gpus", "0", *map(str, arguments)]
+    `program` runs it, `environment` is added to our own, `ports` are the options that choose ports and GPUs, `cwd` is its working folder.
+    """
+
+    def __init__(self, *arguments, program=(SERVEGRPC,), environment=None, ports=(*FREE_PORTS, "--gpus", "0"), cwd=None):
+        command = [*program, "serve", *ports, *map(str, arguments)]
         environment = {**os.environ, **(environment or {})}
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, **pipes, text=True, env=environment, cwd=cwd)
         self.log = Log(self.process.stderr)
         self.ready_line = self.process.stdout.readline()
         if not self.ready_line.startswith("ready "):
