@@ -37,6 +37,7 @@ class Registration(GivenSettings):
     handler: str = ""
     fallback_name: str = ""  # for an archive that names no model
     make_default: bool = False
+    fallback_workers: int | None = None  # where the archive says nothing; in place of the server's default
     wait: bool = True
 
 

@@ -28,3 +28,14 @@ def count_cpus() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+def gpu_usage(index: int) -> str:
+    """Return how much a GPU is used, as TorchServe writes it; "N/A" when the driver does not say."""
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        use, memory = pynvml.nvmlDeviceGetUtilizationRates(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
+    except pynvml.NVMLError:
+        return "N/A"
+    used = memory.used // 2**20
+    return f"gpuId::{index} utilization.gpu::{use.gpu} % utilization.memory::{use.memory} % memory.used::{used} MiB"

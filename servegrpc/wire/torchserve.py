@@ -19,7 +19,7 @@ from servegrpc.wire.dialect import About
 from servegrpc.wire.large import LARGE_BYTES, take_large
 from servegrpc.wire.scan import MAX_NAME_LENGTH, Route, UnusualMessageError, route_fields
 from servegrpc.wire.status import encode_status
-from servegrpc.wire.torchserve_errors import ending
+from servegrpc.wire.torchserve_errors import Ending, ending
 
 INPUT, SEQUENCE_ID = 3, 4  # field numbers of PredictionsRequest
 
@@ -94,8 +94,12 @@ def _saved(tensor: object) -> bytes:
 
 
 def status(error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
-    """Return TorchServe's code and text for an error, with our google.rpc.Status beside it: its `cause` is what our own API says."""
-    end = ending(error)
+    """Return TorchServe's code and text for an error of an inference call; see `ended`."""
+    return ended(error, ending(error), message, metadata)
+
+
+def ended(error: ServeError, end: Ending, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
+    """Return the end of a call in TorchServe's words, with our google.rpc.Status beside them: its `cause` is what our own API says."""
     details = {**(metadata or {}), "cause": message or error.message}
     return Reply(encode_status(error, end.text, details, end.code), end.code, end.text)
 

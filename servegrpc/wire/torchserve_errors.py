@@ -5,22 +5,29 @@ Sources: TorchServe 0.12 `InferenceImpl.java`, `Job.java`, `GRPCUtils.java`, and
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from servegrpc.errors import (
+    ArchiveNotFound,
     Code,
+    DefaultVersion,
     Draining,
     HandlerError,
+    InvalidArchive,
     InvalidHandlerResult,
     InvalidInput,
     ModelLoadFailed,
     ModelNotFound,
     NoWorkers,
     QueueFull,
+    RequirementsFailed,
     ResponseTimeout,
     SequenceLimit,
     SequenceUnknown,
     ServeError,
+    VersionExists,
     VersionNotFound,
     WorkerLost,
 )
@@ -29,8 +36,14 @@ from servegrpc.wire.status import short
 BAD_REQUEST = "org.pytorch.serve.http.BadRequestException"
 INTERNAL_ERROR = "org.pytorch.serve.http.InternalServerException"
 MODEL_NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
+MODEL_EXCEPTION = "org.pytorch.serve.archive.model.ModelException"
+INVALID_MODEL = "org.pytorch.serve.archive.model.InvalidModelException"
+INVALID_VERSION = "org.pytorch.serve.http.InvalidModelVersionException"
+CONFLICT = "org.pytorch.serve.http.ConflictStatusException"
 VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
 
+MODEL_NOT_FOUND_TEXT = "Model not found: {model_name}"
+VERSION_NOT_FOUND_TEXT = "Model version: {model_version} does not exist for model: {model_name}"
 RESULT_TEXTS = {"NO_LIST": "Invalid model predict output", "WRONG_COUNT": "number of batch response mismatched"}
 LONGEST_LINE = 600  # so that the second line, on which clients match, is never cut off
 
@@ -61,6 +74,18 @@ class EmptyName(InvalidInput):
     """A request of TorchServe's API names no model."""
 
 
+class NamelessArchive(InvalidInput):
+    """Neither the caller nor the archive names the model."""
+
+
+class RelativeUrl(InvalidInput):
+    """An archive's address has ".." in it."""
+
+
+class UnknownDefault(VersionNotFound):
+    """The version that shall be the default is not there."""
+
+
 def end(code: Code, line: str, class_name: str) -> Ending:
     """Return the end of a call in TorchServe's form, a text and a class below it."""
     return Ending(code, f"{short(line, LONGEST_LINE)}\n{class_name}")
@@ -77,7 +102,7 @@ def grpc_code(http: int) -> Code:
 
 def ending(error: ServeError) -> Ending:
     """Return how TorchServe ends an inference call that failed so."""
-    about = error.metadata
+    about = defaultdict(str, error.metadata)
     code, class_name = Code.INTERNAL, INTERNAL_ERROR
     match error:
         case EmptyName():
@@ -85,17 +110,17 @@ def ending(error: ServeError) -> Ending:
         case InvalidInput():
             code, line, class_name = error.code, error.message, BAD_REQUEST
         case ModelNotFound():
-            line, class_name = model_not_found(error), MODEL_NOT_FOUND
+            line, class_name = MODEL_NOT_FOUND_TEXT.format_map(about), MODEL_NOT_FOUND
         case VersionNotFound():
-            line, class_name = version_not_found(error), VERSION_NOT_FOUND
+            line, class_name = VERSION_NOT_FOUND_TEXT.format_map(about), VERSION_NOT_FOUND
         case NoWorkers() | QueueFull() | ModelLoadFailed() | SequenceLimit() | SequenceUnknown():
-            line, class_name = _no_worker(about.get("model_name", ""), about.get("asked_version")), "InternalServerException.()"
+            line, class_name = _no_worker(about["model_name"], about["asked_version"]), "InternalServerException.()"
         case InvalidHandlerResult():
-            code, line = Code.UNAVAILABLE, RESULT_TEXTS.get(about.get("problem", ""), "Unsupported model output data type.")
+            code, line = Code.UNAVAILABLE, RESULT_TEXTS.get(about["problem"], "Unsupported model output data type.")
         case HandlerError():
             code, line = _handler_error(error)
         case WorkerLost() | ResponseTimeout():
-            code, line = Code.RESOURCE_EXHAUSTED if "(SIGKILL)" in about.get("cause", "") else Code.INTERNAL, "Worker died."
+            code, line = Code.RESOURCE_EXHAUSTED if "(SIGKILL)" in about["cause"] else Code.INTERNAL, "Worker died."
         case Draining():
             code, line = Code.UNAVAILABLE, error.message
         case _:
@@ -103,17 +128,47 @@ def ending(error: ServeError) -> Ending:
     return end(code, line, class_name)
 
 
-def model_not_found(error: ServeError) -> str:
-    """Return the text for a model that is not there."""
-    return f"Model not found: {error.metadata.get('model_name', '')}"
+def description_ending(error: ServeError) -> Ending:
+    """Return how TorchServe ends a DescribeModel that asks the handler too."""
+    if isinstance(error, NoWorkers):
+        return end(Code.INTERNAL, "InternalServerException.()", INTERNAL_ERROR)
+    return ending(error)
 
 
-def version_not_found(error: ServeError) -> str:
-    """Return the text for a version that is not there."""
-    return f"Model version: {error.metadata.get('model_version')} does not exist for model: {error.metadata.get('model_name')}"
+class Words(NamedTuple):
+    """How a management call ends: code, text with names of the error's metadata, class. None, or no text: the error's own."""
+
+    code: Code | None
+    text: str
+    class_name: str
 
 
-def _no_worker(name: str, version: str | None) -> str:
+MANAGEMENT: Mapping[type[ServeError], Words] = {  # TorchServe's texts are empty where the code is UNKNOWN
+    ServeError: Words(None, "", INTERNAL_ERROR),
+    EmptyName: Words(Code.UNKNOWN, "", BAD_REQUEST),
+    NamelessArchive: Words(None, "Model name is not defined.", INVALID_MODEL),
+    RelativeUrl: Words(Code.NOT_FOUND, "", MODEL_NOT_FOUND),
+    InvalidInput: Words(None, "", BAD_REQUEST),
+    ModelNotFound: Words(None, MODEL_NOT_FOUND_TEXT, MODEL_NOT_FOUND),
+    VersionNotFound: Words(None, VERSION_NOT_FOUND_TEXT, VERSION_NOT_FOUND),
+    UnknownDefault: Words(None, "Model version {model_version} does not exist for model {model_name}", VERSION_NOT_FOUND),
+    VersionExists: Words(Code.UNKNOWN, "Model version {model_version} is already registered for model {model_name}", CONFLICT),
+    DefaultVersion: Words(Code.UNKNOWN, "Cannot remove default version for model {model_name}", INVALID_VERSION),
+    ArchiveNotFound: Words(None, "Model not found at: {archive}", MODEL_NOT_FOUND),
+    InvalidArchive: Words(None, "", INVALID_MODEL),
+    RequirementsFailed: Words(Code.INVALID_ARGUMENT, "Custom pip package installation failed for model {model_name}", MODEL_EXCEPTION),
+    ModelLoadFailed: Words(Code.INTERNAL, "Failed to start workers for model {model_name} version: {model_version}", INTERNAL_ERROR),
+}
+
+
+def management_ending(error: ServeError) -> Ending:
+    """Return how TorchServe ends a management call that failed so."""
+    words = next(MANAGEMENT[kind] for kind in type(error).__mro__ if kind in MANAGEMENT)
+    text = words.text.format_map(defaultdict(str, error.metadata)) or error.message
+    return end(words.code or error.code, text, words.class_name)
+
+
+def _no_worker(name: str, version: str) -> str:
     model = f'Model "{name}" Version {version}"' if version else f'Model "{name}"'  # the odd quotation mark is TorchServe's
     return (
         f"{model} has no worker to serve inference request. Please use scale workers API to add workers. "

@@ -1,0 +1,97 @@
+"""TorchServe's inference service, under its own name. Requests stay raw bytes: they are routed here, and decoded by the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+
+from servegrpc.compat.torchserve.inference_pb2 import TorchServeHealthResponse
+from servegrpc.core.registry import ModelRegistry, ModelVersion
+from servegrpc.core.worker import WorkerState
+from servegrpc.errors import ServeError
+from servegrpc.frontend.calls import end_call, run_blocking
+from servegrpc.frontend.fast_lane import FastCall, Handler, run_fast
+from servegrpc.frontend.torchserve_json import pretty
+from servegrpc.wire import torchserve
+from servegrpc.wire.dialect import Dialect
+from servegrpc.wire.scan import Route
+from servegrpc.wire.torchserve_errors import EmptyName
+
+SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
+
+
+class TorchServeInference:
+    """The four methods."""
+
+    def __init__(self, registry: ModelRegistry) -> None:
+        self._registry = registry
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Serve the methods on a server."""
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Ping": grpc.unary_unary_rpc_method_handler(self.ping),
+            "Predictions": grpc.unary_unary_rpc_method_handler(self.predictions),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    def fast_methods(self) -> dict[str, Handler]:
+        """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
+        return {f"/{SERVICE}/Predictions": self._predict_fast}
+
+    def ping(self, raw: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002
+        """Ping."""
+        defaults = [model.versions[model.default_version] for model in self._registry.models()]
+        healthy = all(_has_its_workers(version) for version in defaults)
+        health = pretty({"status": "Healthy" if healthy else "Unhealthy"})
+        return TorchServeHealthResponse(health=health).SerializeToString()
+
+    def predictions(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
+        """Predictions."""
+        with _in_its_words(context):
+            where, _ = _routed(raw)
+            with _asked(where):
+                return run_blocking(self._registry, Dialect.TORCHSERVE, where, raw, context)
+
+    def _predict_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
+        try:
+            where, _ = _routed(raw)
+            with _asked(where):
+                return run_fast(self._registry, Dialect.TORCHSERVE, where, raw, call)
+        except ServeError as error:
+            call.answer(torchserve.status(error))
+            return None
+
+
+def _has_its_workers(version: ModelVersion) -> bool:
+    ready = sum(record.state is WorkerState.READY for record in version.pool.records())
+    return ready >= version.autoscaler.min_workers
+
+
+def _routed(raw: bytes) -> tuple[Route, str]:
+    where, sequence_id = torchserve.route(raw)
+    if not where.model_name:
+        raise EmptyName("model_name is empty; name a registered model.", field="model_name")
+    return where, sequence_id
+
+
+@contextmanager
+def _asked(where: Route) -> Iterator[None]:
+    """Note on an error which version was asked for: one of TorchServe's texts depends on whether it was given."""
+    try:
+        yield
+    except ServeError as error:
+        if where.model_version:
+            error.about(asked_version=where.model_version)
+        raise
+
+
+@contextmanager
+def _in_its_words(context: grpc.ServicerContext) -> Iterator[None]:
+    """End a call that fails as TorchServe does."""
+    try:
+        yield
+    except ServeError as error:
+        reply = torchserve.status(error)
+        end_call(context, reply.code, reply.message, reply.body)
