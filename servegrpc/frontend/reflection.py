@@ -1,20 +1,50 @@
-"""Server reflection, v1 and v1alpha, so that grpcurl and its like need no proto files."""
+"""Server reflection, v1 and v1alpha, so that grpcurl and its like need no proto files.
+
+It answers from a descriptor pool of its own, in which the compat messages have the names that the services bear on the wire. In the default
+pool they would clash with the stubs of tritonclient and TorchServe, which clients of ours may import in the same process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, text_format
+from google.protobuf import descriptor_pb2, text_format
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from servegrpc.compat.open_inference import service_pb2
+from servegrpc.compat.torchserve import inference_pb2 as torchserve_inference_pb2
+from servegrpc.compat.torchserve import management_pb2 as torchserve_management_pb2
+from servegrpc.v1 import errors_pb2, inference_pb2, management_pb2
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
+Renames = Sequence[tuple[str, str]]  # text by text, in the order given
 
-def add_reflection(server: grpc.Server, services: Sequence[str]) -> None:
-    """Show these services, and reflection itself, on a server. grpcio-reflection serves v1alpha only; v1 has the same messages."""
-    _describe_v1()
-    servicer = reflection.ReflectionServicer(service_names=(*services, *SERVICES))
+FILES: Sequence[tuple[FileDescriptor, Renames]] = (
+    (inference_pb2.DESCRIPTOR, ()),
+    (management_pb2.DESCRIPTOR, ()),
+    (errors_pb2.DESCRIPTOR, ()),
+    (health_pb2.DESCRIPTOR, ()),
+    (reflection_pb2.DESCRIPTOR, ()),
+    (reflection_pb2.DESCRIPTOR, (("v1alpha", "v1"),)),  # grpcio-reflection has v1alpha only; v1 is the same by another name
+    (service_pb2.DESCRIPTOR, (("servegrpc.compat.open_inference", "inference"), ("servegrpc/compat/", ""))),
+    (
+        service_pb2.DESCRIPTOR,
+        (("servegrpc.compat.open_inference", "org.pytorch.serve.grpc.openinference"), ("servegrpc/compat/open_inference", "torchserve")),
+    ),
+    (torchserve_inference_pb2.DESCRIPTOR, (("servegrpc.compat.torchserve", "org.pytorch.serve.grpc"), ("servegrpc/compat/", ""))),
+    (torchserve_management_pb2.DESCRIPTOR, (("servegrpc.compat.torchserve", "org.pytorch.serve.grpc"), ("servegrpc/compat/", ""))),
+)
+
+
+def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
+    """Show these services, and reflection itself, on a server."""
+    servicer = reflection.ReflectionServicer(service_names=(*services, *SERVICES), pool=_pool())
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
@@ -25,13 +55,24 @@ def add_reflection(server: grpc.Server, services: Sequence[str]) -> None:
     )
 
 
-def _describe_v1() -> None:
-    """Make v1 known to the descriptor pool that reflection answers from, as v1alpha under its own name."""
-    pool = descriptor_pool.Default()
-    try:
-        pool.FindServiceByName(SERVICES[0])
-    except KeyError:
-        alpha = descriptor_pb2.FileDescriptorProto()
-        reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
-        text = text_format.MessageToString(alpha).replace("v1alpha", "v1")
-        pool.AddSerializedFile(text_format.Parse(text, descriptor_pb2.FileDescriptorProto()).SerializeToString())
+@cache
+def _pool() -> DescriptorPool:
+    pool, there = DescriptorPool(), set[str]()
+    for file, renames in FILES:
+        _add(pool, there, file, renames)
+    return pool
+
+
+def _add(pool: DescriptorPool, there: set[str], file: FileDescriptor, renames: Renames) -> None:
+    """Add a file, and what it imports before it, each under its new name and once."""
+    for imported in file.dependencies:
+        _add(pool, there, imported, renames)
+    proto = descriptor_pb2.FileDescriptorProto()
+    file.CopyToProto(proto)
+    text = text_format.MessageToString(proto)
+    for old, new in renames:
+        text = text.replace(old, new)
+    renamed = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    if renamed.name not in there:
+        there.add(renamed.name)
+        pool.AddSerializedFile(renamed.SerializeToString())
