@@ -53,6 +53,7 @@ class ManagementService(management_pb2_grpc.ManagementServiceServicer):
             model_name=request.model_name,
             handler=request.handler,
             workers=request.workers if request.HasField("workers") else None,
+            max_workers=request.max_workers if request.HasField("max_workers") else None,
             batch_size=settings.batch_size if settings.HasField("batch_size") else None,
             max_batch_delay_seconds=_seconds(settings, "max_batch_delay"),
             response_timeout_seconds=_seconds(settings, "response_timeout"),
@@ -84,7 +85,9 @@ class ManagementService(management_pb2_grpc.ManagementServiceServicer):
 
     def ScaleModel(self, request: pb.ScaleModelRequest, context: grpc.ServicerContext) -> pb.ScaleModelResponse:  # noqa: N802, ARG002
         """Set the number of workers."""
-        self._manager.scale(_named(request.model_name), request.model_version, request.workers, wait=not request.no_wait)
+        max_workers = request.max_workers if request.HasField("max_workers") else None
+        name = _named(request.model_name)
+        self._manager.scale(name, request.model_version, request.workers, max_workers=max_workers, wait=not request.no_wait)
         return pb.ScaleModelResponse(model=self._model(request.model_name))
 
     def SetDefaultVersion(self, request: pb.SetDefaultVersionRequest, context: grpc.ServicerContext) -> pb.SetDefaultVersionResponse:  # noqa: N802, ARG002
@@ -156,6 +159,8 @@ def _version_message(version: ModelVersion) -> pb.ModelVersion:
             max_queue_size=settings.max_queue_size,
         ),
         target_workers=pool.target,
+        min_workers=version.autoscaler.min_workers,
+        max_workers=version.autoscaler.max_workers,
         workers=[_worker_message(record) for record in pool.records()],
         queued_requests=len(pool.queue),
     )

@@ -26,53 +26,53 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservegrpc/v1/management.proto\x12\x0cservegrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\x12\x36\n\x08versions\x18\x03 \x03(\x0b\x32\x1a.servegrpc.v1.ModelVersionR\x08versions\"\x82\x03\n\x0cModelVersion\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x18.servegrpc.v1.ModelStateR\x05state\x12\x14\n\x05\x63\x61use\x18\x03 \x01(\tR\x05\x63\x61use\x12\x18\n\x07\x61rchive\x18\x04 \x01(\tR\x07\x61rchive\x12?\n\rregister_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisterTime\x12\x37\n\x08settings\x18\x06 \x01(\x0b\x32\x1b.servegrpc.v1.ModelSettingsR\x08settings\x12%\n\x0etarget_workers\x18\x07 \x01(\x05R\rtargetWorkers\x12.\n\x07workers\x18\x08 \x03(\x0b\x32\x14.servegrpc.v1.WorkerR\x07workers\x12\'\n\x0fqueued_requests\x18\t \x01(\x05R\x0equeuedRequests\"\xcd\x02\n\rModelSettings\x12\"\n\nbatch_size\x18\x01 \x01(\x05H\x00R\tbatchSize\x88\x01\x01\x12\x41\n\x0fmax_batch_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\rmaxBatchDelay\x12\x44\n\x10response_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0fresponseTimeout\x12\x42\n\x0fstartup_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0estartupTimeout\x12)\n\x0emax_queue_size\x18\x05 \x01(\x05H\x01R\x0cmaxQueueSize\x88\x01\x01\x42\r\n\x0b_batch_sizeB\x11\n\x0f_max_queue_size\"\xe2\x01\n\x06Worker\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12/\n\x05state\x18\x02 \x01(\x0e\x32\x19.servegrpc.v1.WorkerStateR\x05state\x12\x10\n\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x16\n\x06\x64\x65vice\x18\x04 \x01(\tR\x06\x64\x65vice\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x32\n\x15resident_memory_bytes\x18\x06 \x01(\x03R\x13residentMemoryBytes\"\xe6\x01\n\x14RegisterModelRequest\x12\x18\n\x07\x61rchive\x18\x01 \x01(\tR\x07\x61rchive\x12\x1d\n\nmodel_name\x18\x02 \x01(\tR\tmodelName\x12\x18\n\x07handler\x18\x03 \x01(\tR\x07handler\x12\x1d\n\x07workers\x18\x04 \x01(\x05H\x00R\x07workers\x88\x01\x01\x12\x37\n\x08settings\x18\x05 \x01(\x0b\x32\x1b.servegrpc.v1.ModelSettingsR\x08settings\x12\x17\n\x07no_wait\x18\x06 \x01(\x08R\x06noWaitB\n\n\x08_workers\"g\n\x15RegisterModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\"u\n\x16UnregisterModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x17\n\x07no_wait\x18\x03 \x01(\x08R\x06noWait\"\x19\n\x17UnregisterModelResponse\"0\n\x0fGetModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"O\n\x11ListModelsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"i\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x13.servegrpc.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8a\x01\n\x11ScaleModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x18\n\x07workers\x18\x03 \x01(\x05R\x07workers\x12\x17\n\x07no_wait\x18\x04 \x01(\x08R\x06noWait\"?\n\x12ScaleModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"^\n\x18SetDefaultVersionRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\"F\n\x19SetDefaultVersionResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"3\n\x12WatchModelsRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\"\xa8\x02\n\x13WatchModelsResponse\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x18.servegrpc.v1.ModelStateR\x05state\x12#\n\rready_workers\x18\x04 \x01(\x05R\x0creadyWorkers\x12%\n\x0etarget_workers\x18\x05 \x01(\x05R\rtargetWorkers\x12\x14\n\x05\x63\x61use\x18\x06 \x01(\tR\x05\x63\x61use\x12;\n\x0b\x63hange_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nchangeTime*\xa6\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_STOPPING\x10\x03\x32\xf6\x04\n\x11ManagementService\x12X\n\rRegisterModel\x12\".servegrpc.v1.RegisterModelRequest\x1a#.servegrpc.v1.RegisterModelResponse\x12^\n\x0fUnregisterModel\x12$.servegrpc.v1.UnregisterModelRequest\x1a%.servegrpc.v1.UnregisterModelResponse\x12I\n\x08GetModel\x12\x1d.servegrpc.v1.GetModelRequest\x1a\x1e.servegrpc.v1.GetModelResponse\x12O\n\nListModels\x12\x1f.servegrpc.v1.ListModelsRequest\x1a .servegrpc.v1.ListModelsResponse\x12O\n\nScaleModel\x12\x1f.servegrpc.v1.ScaleModelRequest\x1a .servegrpc.v1.ScaleModelResponse\x12\x64\n\x11SetDefaultVersion\x12&.servegrpc.v1.SetDefaultVersionRequest\x1a\'.servegrpc.v1.SetDefaultVersionResponse\x12T\n\x0bWatchModels\x12 .servegrpc.v1.WatchModelsRequest\x1a!.servegrpc.v1.WatchModelsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dservegrpc/v1/management.proto\x12\x0cservegrpc.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\x12\x36\n\x08versions\x18\x03 \x03(\x0b\x32\x1a.servegrpc.v1.ModelVersionR\x08versions\"\xc4\x03\n\x0cModelVersion\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12.\n\x05state\x18\x02 \x01(\x0e\x32\x18.servegrpc.v1.ModelStateR\x05state\x12\x14\n\x05\x63\x61use\x18\x03 \x01(\tR\x05\x63\x61use\x12\x18\n\x07\x61rchive\x18\x04 \x01(\tR\x07\x61rchive\x12?\n\rregister_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisterTime\x12\x37\n\x08settings\x18\x06 \x01(\x0b\x32\x1b.servegrpc.v1.ModelSettingsR\x08settings\x12%\n\x0etarget_workers\x18\x07 \x01(\x05R\rtargetWorkers\x12.\n\x07workers\x18\x08 \x03(\x0b\x32\x14.servegrpc.v1.WorkerR\x07workers\x12\'\n\x0fqueued_requests\x18\t \x01(\x05R\x0equeuedRequests\x12\x1f\n\x0bmin_workers\x18\n \x01(\x05R\nminWorkers\x12\x1f\n\x0bmax_workers\x18\x0b \x01(\x05R\nmaxWorkers\"\xcd\x02\n\rModelSettings\x12\"\n\nbatch_size\x18\x01 \x01(\x05H\x00R\tbatchSize\x88\x01\x01\x12\x41\n\x0fmax_batch_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\rmaxBatchDelay\x12\x44\n\x10response_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0fresponseTimeout\x12\x42\n\x0fstartup_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0estartupTimeout\x12)\n\x0emax_queue_size\x18\x05 \x01(\x05H\x01R\x0cmaxQueueSize\x88\x01\x01\x42\r\n\x0b_batch_sizeB\x11\n\x0f_max_queue_size\"\xe2\x01\n\x06Worker\x12\x0e\n\x02id\x18\x01 \x01(\x05R\x02id\x12/\n\x05state\x18\x02 \x01(\x0e\x32\x19.servegrpc.v1.WorkerStateR\x05state\x12\x10\n\x03pid\x18\x03 \x01(\x05R\x03pid\x12\x16\n\x06\x64\x65vice\x18\x04 \x01(\tR\x06\x64\x65vice\x12\x39\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x32\n\x15resident_memory_bytes\x18\x06 \x01(\x03R\x13residentMemoryBytes\"\x9c\x02\n\x14RegisterModelRequest\x12\x18\n\x07\x61rchive\x18\x01 \x01(\tR\x07\x61rchive\x12\x1d\n\nmodel_name\x18\x02 \x01(\tR\tmodelName\x12\x18\n\x07handler\x18\x03 \x01(\tR\x07handler\x12\x1d\n\x07workers\x18\x04 \x01(\x05H\x00R\x07workers\x88\x01\x01\x12\x37\n\x08settings\x18\x05 \x01(\x0b\x32\x1b.servegrpc.v1.ModelSettingsR\x08settings\x12\x17\n\x07no_wait\x18\x06 \x01(\x08R\x06noWait\x12$\n\x0bmax_workers\x18\x07 \x01(\x05H\x01R\nmaxWorkers\x88\x01\x01\x42\n\n\x08_workersB\x0e\n\x0c_max_workers\"g\n\x15RegisterModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\"u\n\x16UnregisterModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x17\n\x07no_wait\x18\x03 \x01(\x08R\x06noWait\"\x19\n\x17UnregisterModelResponse\"0\n\x0fGetModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\"=\n\x10GetModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"O\n\x11ListModelsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"i\n\x12ListModelsResponse\x12+\n\x06models\x18\x01 \x03(\x0b\x32\x13.servegrpc.v1.ModelR\x06models\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc0\x01\n\x11ScaleModelRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12\x18\n\x07workers\x18\x03 \x01(\x05R\x07workers\x12\x17\n\x07no_wait\x18\x04 \x01(\x08R\x06noWait\x12$\n\x0bmax_workers\x18\x05 \x01(\x05H\x00R\nmaxWorkers\x88\x01\x01\x42\x0e\n\x0c_max_workers\"?\n\x12ScaleModelResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"^\n\x18SetDefaultVersionRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\"F\n\x19SetDefaultVersionResponse\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x13.servegrpc.v1.ModelR\x05model\"3\n\x12WatchModelsRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\"\xa8\x02\n\x13WatchModelsResponse\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12#\n\rmodel_version\x18\x02 \x01(\tR\x0cmodelVersion\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x18.servegrpc.v1.ModelStateR\x05state\x12#\n\rready_workers\x18\x04 \x01(\x05R\x0creadyWorkers\x12%\n\x0etarget_workers\x18\x05 \x01(\x05R\rtargetWorkers\x12\x14\n\x05\x63\x61use\x18\x06 \x01(\tR\x05\x63\x61use\x12;\n\x0b\x63hange_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nchangeTime*\xa6\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x16\n\x12MODEL_STATE_ACTIVE\x10\x02\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04\x12\x16\n\x12MODEL_STATE_FAILED\x10\x05*y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_STOPPING\x10\x03\x32\xf6\x04\n\x11ManagementService\x12X\n\rRegisterModel\x12\".servegrpc.v1.RegisterModelRequest\x1a#.servegrpc.v1.RegisterModelResponse\x12^\n\x0fUnregisterModel\x12$.servegrpc.v1.UnregisterModelRequest\x1a%.servegrpc.v1.UnregisterModelResponse\x12I\n\x08GetModel\x12\x1d.servegrpc.v1.GetModelRequest\x1a\x1e.servegrpc.v1.GetModelResponse\x12O\n\nListModels\x12\x1f.servegrpc.v1.ListModelsRequest\x1a .servegrpc.v1.ListModelsResponse\x12O\n\nScaleModel\x12\x1f.servegrpc.v1.ScaleModelRequest\x1a .servegrpc.v1.ScaleModelResponse\x12\x64\n\x11SetDefaultVersion\x12&.servegrpc.v1.SetDefaultVersionRequest\x1a\'.servegrpc.v1.SetDefaultVersionResponse\x12T\n\x0bWatchModels\x12 .servegrpc.v1.WatchModelsRequest\x1a!.servegrpc.v1.WatchModelsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'servegrpc.v1.management_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELSTATE']._serialized_start=2704
-  _globals['_MODELSTATE']._serialized_end=2870
-  _globals['_WORKERSTATE']._serialized_start=2872
-  _globals['_WORKERSTATE']._serialized_end=2993
+  _globals['_MODELSTATE']._serialized_start=2878
+  _globals['_MODELSTATE']._serialized_end=3044
+  _globals['_WORKERSTATE']._serialized_start=3046
+  _globals['_WORKERSTATE']._serialized_end=3167
   _globals['_MODEL']._serialized_start=112
   _globals['_MODEL']._serialized_end=236
   _globals['_MODELVERSION']._serialized_start=239
-  _globals['_MODELVERSION']._serialized_end=625
-  _globals['_MODELSETTINGS']._serialized_start=628
-  _globals['_MODELSETTINGS']._serialized_end=961
-  _globals['_WORKER']._serialized_start=964
-  _globals['_WORKER']._serialized_end=1190
-  _globals['_REGISTERMODELREQUEST']._serialized_start=1193
-  _globals['_REGISTERMODELREQUEST']._serialized_end=1423
-  _globals['_REGISTERMODELRESPONSE']._serialized_start=1425
-  _globals['_REGISTERMODELRESPONSE']._serialized_end=1528
-  _globals['_UNREGISTERMODELREQUEST']._serialized_start=1530
-  _globals['_UNREGISTERMODELREQUEST']._serialized_end=1647
-  _globals['_UNREGISTERMODELRESPONSE']._serialized_start=1649
-  _globals['_UNREGISTERMODELRESPONSE']._serialized_end=1674
-  _globals['_GETMODELREQUEST']._serialized_start=1676
-  _globals['_GETMODELREQUEST']._serialized_end=1724
-  _globals['_GETMODELRESPONSE']._serialized_start=1726
-  _globals['_GETMODELRESPONSE']._serialized_end=1787
-  _globals['_LISTMODELSREQUEST']._serialized_start=1789
-  _globals['_LISTMODELSREQUEST']._serialized_end=1868
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1870
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1975
-  _globals['_SCALEMODELREQUEST']._serialized_start=1978
-  _globals['_SCALEMODELREQUEST']._serialized_end=2116
-  _globals['_SCALEMODELRESPONSE']._serialized_start=2118
-  _globals['_SCALEMODELRESPONSE']._serialized_end=2181
-  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_start=2183
-  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_end=2277
-  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_start=2279
-  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_end=2349
-  _globals['_WATCHMODELSREQUEST']._serialized_start=2351
-  _globals['_WATCHMODELSREQUEST']._serialized_end=2402
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=2405
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=2701
-  _globals['_MANAGEMENTSERVICE']._serialized_start=2996
-  _globals['_MANAGEMENTSERVICE']._serialized_end=3626
+  _globals['_MODELVERSION']._serialized_end=691
+  _globals['_MODELSETTINGS']._serialized_start=694
+  _globals['_MODELSETTINGS']._serialized_end=1027
+  _globals['_WORKER']._serialized_start=1030
+  _globals['_WORKER']._serialized_end=1256
+  _globals['_REGISTERMODELREQUEST']._serialized_start=1259
+  _globals['_REGISTERMODELREQUEST']._serialized_end=1543
+  _globals['_REGISTERMODELRESPONSE']._serialized_start=1545
+  _globals['_REGISTERMODELRESPONSE']._serialized_end=1648
+  _globals['_UNREGISTERMODELREQUEST']._serialized_start=1650
+  _globals['_UNREGISTERMODELREQUEST']._serialized_end=1767
+  _globals['_UNREGISTERMODELRESPONSE']._serialized_start=1769
+  _globals['_UNREGISTERMODELRESPONSE']._serialized_end=1794
+  _globals['_GETMODELREQUEST']._serialized_start=1796
+  _globals['_GETMODELREQUEST']._serialized_end=1844
+  _globals['_GETMODELRESPONSE']._serialized_start=1846
+  _globals['_GETMODELRESPONSE']._serialized_end=1907
+  _globals['_LISTMODELSREQUEST']._serialized_start=1909
+  _globals['_LISTMODELSREQUEST']._serialized_end=1988
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1990
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2095
+  _globals['_SCALEMODELREQUEST']._serialized_start=2098
+  _globals['_SCALEMODELREQUEST']._serialized_end=2290
+  _globals['_SCALEMODELRESPONSE']._serialized_start=2292
+  _globals['_SCALEMODELRESPONSE']._serialized_end=2355
+  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_start=2357
+  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_end=2451
+  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_start=2453
+  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_end=2523
+  _globals['_WATCHMODELSREQUEST']._serialized_start=2525
+  _globals['_WATCHMODELSREQUEST']._serialized_end=2576
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=2579
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=2875
+  _globals['_MANAGEMENTSERVICE']._serialized_start=3170
+  _globals['_MANAGEMENTSERVICE']._serialized_end=3800
 # @@protoc_insertion_point(module_scope)

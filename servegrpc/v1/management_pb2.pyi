@@ -48,7 +48,7 @@ class Model(_message.Message):
     def __init__(self, name: _Optional[str] = ..., default_version: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[ModelVersion, _Mapping]]] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("version", "state", "cause", "archive", "register_time", "settings", "target_workers", "workers", "queued_requests")
+    __slots__ = ("version", "state", "cause", "archive", "register_time", "settings", "target_workers", "workers", "queued_requests", "min_workers", "max_workers")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,8 @@ class ModelVersion(_message.Message):
     TARGET_WORKERS_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     QUEUED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MIN_WORKERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_WORKERS_FIELD_NUMBER: _ClassVar[int]
     version: str
     state: ModelState
     cause: str
@@ -67,7 +69,9 @@ class ModelVersion(_message.Message):
     target_workers: int
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     queued_requests: int
-    def __init__(self, version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., cause: _Optional[str] = ..., archive: _Optional[str] = ..., register_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settings: _Optional[_Union[ModelSettings, _Mapping]] = ..., target_workers: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., queued_requests: _Optional[int] = ...) -> None: ...
+    min_workers: int
+    max_workers: int
+    def __init__(self, version: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., cause: _Optional[str] = ..., archive: _Optional[str] = ..., register_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., settings: _Optional[_Union[ModelSettings, _Mapping]] = ..., target_workers: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., queued_requests: _Optional[int] = ..., min_workers: _Optional[int] = ..., max_workers: _Optional[int] = ...) -> None: ...
 
 class ModelSettings(_message.Message):
     __slots__ = ("batch_size", "max_batch_delay", "response_timeout", "startup_timeout", "max_queue_size")
@@ -100,20 +104,22 @@ class Worker(_message.Message):
     def __init__(self, id: _Optional[int] = ..., state: _Optional[_Union[WorkerState, str]] = ..., pid: _Optional[int] = ..., device: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., resident_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class RegisterModelRequest(_message.Message):
-    __slots__ = ("archive", "model_name", "handler", "workers", "settings", "no_wait")
+    __slots__ = ("archive", "model_name", "handler", "workers", "settings", "no_wait", "max_workers")
     ARCHIVE_FIELD_NUMBER: _ClassVar[int]
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     HANDLER_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     NO_WAIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_WORKERS_FIELD_NUMBER: _ClassVar[int]
     archive: str
     model_name: str
     handler: str
     workers: int
     settings: ModelSettings
     no_wait: bool
-    def __init__(self, archive: _Optional[str] = ..., model_name: _Optional[str] = ..., handler: _Optional[str] = ..., workers: _Optional[int] = ..., settings: _Optional[_Union[ModelSettings, _Mapping]] = ..., no_wait: bool = ...) -> None: ...
+    max_workers: int
+    def __init__(self, archive: _Optional[str] = ..., model_name: _Optional[str] = ..., handler: _Optional[str] = ..., workers: _Optional[int] = ..., settings: _Optional[_Union[ModelSettings, _Mapping]] = ..., no_wait: bool = ..., max_workers: _Optional[int] = ...) -> None: ...
 
 class RegisterModelResponse(_message.Message):
     __slots__ = ("model", "model_version")
@@ -166,16 +172,18 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ScaleModelRequest(_message.Message):
-    __slots__ = ("model_name", "model_version", "workers", "no_wait")
+    __slots__ = ("model_name", "model_version", "workers", "no_wait", "max_workers")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     NO_WAIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_WORKERS_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     workers: int
     no_wait: bool
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., workers: _Optional[int] = ..., no_wait: bool = ...) -> None: ...
+    max_workers: int
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., workers: _Optional[int] = ..., no_wait: bool = ..., max_workers: _Optional[int] = ...) -> None: ...
 
 class ScaleModelResponse(_message.Message):
     __slots__ = ("model",)
