@@ -151,7 +151,7 @@ def _describe(error: BaseException, folder: Path) -> str:
 def _advice(error: BaseException) -> str:
     """Say what to do about a package that is not installed; errors of `worker.ts_alias` say so themselves."""
     package = (getattr(error, "name", None) or "").partition(".")[0]
-    if not isinstance(error, ModuleNotFoundError) or not package or package == "ts":
+    if not isinstance(error, ModuleNotFoundError) or package in ("", "ts", "servegrpc"):
         return ""
     return f"; install {package} where the server runs, or name it in the archive's requirements.txt"
 

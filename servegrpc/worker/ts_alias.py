@@ -8,6 +8,7 @@ with a message that says so.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -26,7 +27,7 @@ class AliasModule(ModuleType):
 
     def __init__(self, name: str, names: Mapping[str, str], submodules: frozenset[str]) -> None:
         super().__init__(name)
-        self.__all__ = [name for name in names if not name.startswith("__")]
+        self.__all__ = [name for name, target in names.items() if not name.startswith("__") and _is_installed(target)]
         self._names = names
         self._submodules = submodules
 
@@ -49,6 +50,12 @@ class AliasModule(ModuleType):
         return sorted({*super().__dir__(), *self._names, *self._submodules})
 
 
+def _is_installed(target: str) -> bool:
+    """Tell whether a name can be looked up: `import *` leaves out what needs a package that is not there."""
+    root = target.partition(":")[0].partition(".")[0]
+    return root in sys.modules or importlib.util.find_spec(root) is not None
+
+
 class AliasFinder(MetaPathFinder, Loader):
     """Finds the modules of a table; those of its packages that are not there fail with a reason."""
 
@@ -64,7 +71,7 @@ class AliasFinder(MetaPathFinder, Loader):
         if fullname not in self.modules:
             reason = REFUSED.get(fullname, "servegrpc has no such module")
             raise ModuleNotFoundError(f"{fullname}: {reason}; {WHERE}.", name=fullname)
-        return ModuleSpec(fullname, self, origin="servegrpc", is_package=fullname in self._parents)
+        return ModuleSpec(fullname, self, origin="servegrpc", is_package=fullname in self._parents or not self.modules[fullname])
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Make the module; its names are looked up later."""

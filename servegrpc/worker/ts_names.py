@@ -33,21 +33,25 @@ _DIMENSION = _from(METRICS, "Dimension")
 _TYPES = _from(METRICS, "MetricTypes")
 _METRIC_UNIT = _from(f"{TS}.metrics", "MetricUnit", "Units")
 _F = _modules("torch", "F=torch.nn.functional")
+_LOGGER = _from(TS, "logger")
 
 MODULES: Mapping[str, Mapping[str, str]] = {
     "ts": _from(TS, "__version__"),
     "ts.version": _from(TS, "__version__"),
     "ts.context": _CONTEXT | _modules("os"),
-    "ts.service": _from(f"{TS}.model_loader", "PREDICTION_METRIC", "Service")
+    "ts.service": _LOGGER
+    | _from(f"{TS}.model_loader", "PREDICTION_METRIC", "Service")
     | _from(f"{TS}.metrics", "emit_metrics")
     | _from(f"{TS}.util", "PredictionException", "get_yaml_config")
     | _CONTEXT
     | _modules("logging", "os", "time", "ts"),
-    "ts.model_loader": _from(f"{TS}.model_loader", "ModelLoader", "ModelLoaderFactory", "Service", "TsModelLoader")
+    "ts.model_loader": _from(f"{TS}.metrics", "MetricsCacheYamlImpl")
+    | _from(f"{TS}.model_loader", "ModelLoader", "ModelLoaderFactory", "Service", "TsModelLoader")
     | _from(f"{TS}.util", "list_classes_from_module"),
     "ts.launcher": _from("servegrpc.compat_api.launcher", "start", "stop", "register_model", "register_model_with_params"),
     "ts.utils": {},
-    "ts.utils.util": _from(f"{TS}.util", "CLEANUP_REGEX", "PT2Backend", "PredictionException", "check_valid_pt2_backend", "deprecated")
+    "ts.utils.util": _LOGGER
+    | _from(f"{TS}.util", "CLEANUP_REGEX", "PT2Backend", "PredictionException", "check_valid_pt2_backend", "deprecated")
     | _from(f"{TS}.util", "get_yaml_config", "list_classes_from_module")
     | _LABELS
     | _modules("enum", "inspect", "itertools", "json", "logging", "os", "re", "yaml"),
@@ -62,11 +66,12 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     "ts.metrics.metric_type_enum": _TYPES,
     "ts.metrics.metric": _from(f"{TS}.metrics", "Metric") | _METRIC_UNIT | _from(METRICS, "CachingMetric") | _TYPES,
     "ts.metrics.metric_abstract": _from(METRICS, "MetricAbstract=CachingMetric") | _METRIC_UNIT | _TYPES,
-    "ts.metrics.caching_metric": _from(METRICS, "CachingMetric", "MetricAbstract=CachingMetric") | _DIMENSION | _TYPES,
+    "ts.metrics.caching_metric": _LOGGER | _from(METRICS, "CachingMetric", "MetricAbstract=CachingMetric") | _DIMENSION | _TYPES,
     "ts.metrics.metric_cache_abstract": _from(METRICS, "MetricCacheAbstract=HandlerMetrics", "MetricAbstract=CachingMetric")
     | _DIMENSION
     | _TYPES,
-    "ts.metrics.metric_cache_yaml_impl": _from(f"{TS}.metrics", "MetricsCacheYamlImpl")
+    "ts.metrics.metric_cache_yaml_impl": _LOGGER
+    | _from(f"{TS}.metrics", "MetricsCacheYamlImpl")
     | _from(METRICS, "CachingMetric", "MetricCacheAbstract=HandlerMetrics")
     | _TYPES,
     "ts.metrics.metric_cache_errors": _from(METRICS, "MetricsCacheKeyError", "MetricsCacheTypeError", "MetricsCacheValueError")
@@ -76,14 +81,17 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     "ts.metrics.process_memory_metric": _from(f"{TS}.process_memory", "check_process_mem_usage", "get_cpu_usage"),
     "ts.handler_utils": {},
     "ts.handler_utils.timer": _TIMED | _modules("time", "torch"),
-    "ts.handler_utils.utils": _from(f"{TS}.handler_utils", "import_class", "send_intermediate_predict_response") | _CONTEXT,
-    "ts.handler_utils.micro_batching": _from(f"{HANDLERS}.micro_batching", "MicroBatching"),
+    "ts.handler_utils.utils": _from(f"{TS}.handler_utils", "import_class", "send_intermediate_predict_response")
+    | _from("servegrpc.worker.context", "Context"),
+    "ts.handler_utils.micro_batching": _from(f"{HANDLERS}.base_handler", "PROFILER_AVAILABLE")
+    | _from(f"{HANDLERS}.micro_batching", "MicroBatching"),
     "ts.handler_utils.text_utils": _from(f"{HANDLERS}.text_utils", "get_tokenizer", "ngrams_iterator"),
     "ts.handler_utils.hf_batch_streamer": _from(f"{HANDLERS}.hf_batch_streamer", "TextIteratorStreamerBatch"),
     "ts.handler_utils.preprocess": {},
     "ts.handler_utils.distributed": {},
     "ts.torch_handler": {},
-    "ts.torch_handler.base_handler": _BASE
+    "ts.torch_handler.base_handler": _LOGGER
+    | _BASE
     | _from(f"{HANDLERS}.base_handler", *_BASE_FLAGS, "setup_ort_session")
     | _TIMED
     | _from(f"{HANDLERS}.labels", "load_label_mapping")
@@ -95,19 +103,23 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     | _TIMED
     | _from("abc", "ABC")
     | _modules("Image=PIL.Image", "base64", "io", "torch"),
-    "ts.torch_handler.image_classifier": _from(f"{HANDLERS}.image_classifier", "ImageClassifier")
+    "ts.torch_handler.image_classifier": _modules("transforms=torchvision.transforms")
+    | _from(f"{HANDLERS}.image_classifier", "ImageClassifier")
     | _from(f"{HANDLERS}.vision_handler", "VisionHandler")
     | _from(f"{HANDLERS}.labels", "map_class_to_label")
     | _TIMED
     | _F,
-    "ts.torch_handler.image_segmenter": _from(f"{HANDLERS}.image_segmenter", "ImageSegmenter")
+    "ts.torch_handler.image_segmenter": _modules("T=torchvision.transforms")
+    | _from(f"{HANDLERS}.image_segmenter", "ImageSegmenter")
     | _from(f"{HANDLERS}.vision_handler", "VisionHandler")
     | _modules("torch"),
-    "ts.torch_handler.object_detector": _from(f"{HANDLERS}.object_detector", "ObjectDetector")
+    "ts.torch_handler.object_detector": _modules("transforms=torchvision.transforms")
+    | _from(f"{HANDLERS}.object_detector", "ObjectDetector")
     | _from(f"{HANDLERS}.vision_handler", "VisionHandler")
     | _from(f"{HANDLERS}.labels", "map_class_to_label")
     | _modules("torch"),
-    "ts.torch_handler.text_handler": _from(f"{HANDLERS}.text_handler", "CONTRACTIONS_PATTERN", "TextHandler")
+    "ts.torch_handler.text_handler": _LOGGER
+    | _from(f"{HANDLERS}.text_handler", "CONTRACTIONS_PATTERN", "TextHandler")
     | _from(f"{HANDLERS}.text_utils", "get_tokenizer")
     | _from(f"{HANDLERS}.contractions", "CONTRACTION_MAP")
     | _from(f"{TS}.util", "CLEANUP_REGEX")
@@ -115,14 +127,16 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     | _BASE
     | _F
     | _modules("logging", "os", "re", "string", "unicodedata"),
-    "ts.torch_handler.text_classifier": _from(f"{HANDLERS}.text_classifier", "TextClassifier")
+    "ts.torch_handler.text_classifier": _LOGGER
+    | _from(f"{HANDLERS}.text_classifier", "TextClassifier")
     | _from(f"{HANDLERS}.text_handler", "TextHandler")
     | _from(f"{HANDLERS}.text_utils", "ngrams_iterator")
     | _from(f"{HANDLERS}.labels", "map_class_to_label")
     | _F
     | _modules("logging"),
     "ts.torch_handler.contractions": _from(f"{HANDLERS}.contractions", "CONTRACTION_MAP"),
-    "ts.torch_handler.densenet_handler": _from(f"{HANDLERS}.densenet_handler", "DenseNetHandler")
+    "ts.torch_handler.densenet_handler": _LOGGER
+    | _from(f"{HANDLERS}.densenet_handler", "DenseNetHandler")
     | _from(f"{TS}.util", "list_classes_from_module")
     | _modules("importlib", "inspect", "io", "logging", "os", "time", "torch"),
     "ts.torch_handler.request_envelope": {},
@@ -131,9 +145,11 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     | _from(f"{HANDLERS}.envelopes.base", "BaseEnvelope"),
     "ts.torch_handler.request_envelope.json": _from(f"{HANDLERS}.envelopes.json", "JSONEnvelope")
     | _from(f"{HANDLERS}.envelopes.base", "BaseEnvelope"),
-    "ts.torch_handler.request_envelope.kserve": _from(f"{HANDLERS}.envelopes.kserve", "KServeEnvelope")
+    "ts.torch_handler.request_envelope.kserve": _LOGGER
+    | _from(f"{HANDLERS}.envelopes.kserve", "KServeEnvelope")
     | _from(f"{HANDLERS}.envelopes.base", "BaseEnvelope"),
-    "ts.torch_handler.request_envelope.kservev2": _from(f"{HANDLERS}.envelopes.kservev2", "KServev2Envelope")
+    "ts.torch_handler.request_envelope.kservev2": _LOGGER
+    | _from(f"{HANDLERS}.envelopes.kservev2", "KServev2Envelope")
     | _from(f"{HANDLERS}.envelopes.base", "BaseEnvelope"),
     "ts.torch_handler.distributed": {},
     "ts.torch_handler.unit_tests": {},
@@ -156,7 +172,8 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(
         ("ts.arg_parser", "ts.async_service", "ts.model_server", "ts.model_service_worker", "ts.utils.setup_model_venv"), _SERVER
     ),
-    **dict.fromkeys(("ts.metrics.metric_collector", "ts.metrics.system_metrics", "ts.version.version_path"), _SERVER),
+    **dict.fromkeys(("ts.metrics.metric_collector", "ts.metrics.system_metrics"), _SERVER),
+    "ts.version.version_path": "the version is in no file",
     **dict.fromkeys(("ts.launcher.Tee", "ts.launcher.PrintTillTheEnd"), _SERVER),
     **{
         f"ts.protocol.otf_message_handler.{name}": _SOCKET
@@ -176,9 +193,10 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("ts.handler_utils.distributed.deepspeed", "ts.torch_handler.distributed.base_deepspeed_handler"), _DEEPSPEED),
     **{
         f"ts.handler_utils.micro_batching.{name}": "it is a part of how TorchServe runs MicroBatching"
-        for name in ("WorkerThread", "execute_call")
+        for name in ("HANDLER_METHODS", "WorkerThread", "execute_call")
     },
-    "ts.torch_handler.unit_tests.models": _TESTS,
+    **dict.fromkeys(("ts.torch_handler.unit_tests.models", "ts.torch_handler.unit_tests.test_utils.model_dir.REPO_DIR"), _TESTS),
+    "model_archiver.version.version_path": "the version is in no file",
 }
 """Why something is not here, by module or by module and name."""
 
