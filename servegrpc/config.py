@@ -77,20 +77,23 @@ class ServerConfig(BaseModel):
     token_authorization: bool = False
     token_lifetime_seconds: float = Field(default=3600.0, gt=0)
     key_file: Path = Path("key_file.json")
+    install_requirements: bool = False  # whether the Python packages that an archive asks for are installed for it
+    allowed_urls: tuple[str, ...] = ()  # regular expressions; a URL that one of them matches whole may be downloaded
     model_api: bool = True  # whether calls may register and unregister models
     blocked_environment: str = ""  # regular expression; workers do not get variables whose whole name it matches
     access_log: str = ""  # a file, or - for standard error; empty: none
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
 
-    @field_validator("blocked_environment")
+    @field_validator("blocked_environment", "allowed_urls")
     @classmethod
-    def _check_pattern(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
-        return pattern
+    def _check_patterns(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for pattern in (value,) if isinstance(value, str) else value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"is no regular expression: {error}") from None
+        return value
 
     def defaults(self) -> Defaults:
         """Return what holds for models where neither their callers nor their archives say."""
@@ -102,6 +105,10 @@ class ServerConfig(BaseModel):
         for name in list(os.environ):
             if self.blocked_environment and re.fullmatch(self.blocked_environment, name):
                 del os.environ[name]
+
+    def package_root(self) -> Path:
+        """Return the folder that keeps what is installed for archives, from one server to the next."""
+        return (self.state_dir or Path(os.path.expanduser("~/.cache/servegrpc"))) / "packages"
 
     def unpack_root(self) -> Path:
         """Return the folder that archives are unpacked under; each server makes its own below it."""

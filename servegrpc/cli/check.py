@@ -11,11 +11,13 @@ import click
 from google.rpc import status_pb2
 
 from servegrpc.cli.values import INPUT_HELP, brief, parse_input
+from servegrpc.config import ServerConfig
 from servegrpc.core.batching import Request
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
+from servegrpc.core.requirements import PackageCache
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import ServeError
@@ -38,22 +40,40 @@ Examples:
 @click.option("-i", "--input", "inputs", multiple=True, metavar="[NAME=]VALUE", help=INPUT_HELP)
 @click.option("--handler", default="", help="Handler to use instead of the manifest's, as file.py or file.py:function.")
 @click.option("--model-name", default="", help="Name, for an archive without a manifest.")
+@click.option("--install-requirements", is_flag=True, help="Install the packages that it asks for, where `serve` would keep them.")
 @click.option("--strict", is_flag=True, help="Fail on warnings too, such as a setting of the wrong type in model-config.yaml.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the worker's log.")
-def check(archive: Path, inputs: tuple[str, ...], handler: str, model_name: str, strict: bool, as_json: bool, verbose: bool) -> None:
+def check(
+    *,
+    archive: Path,
+    inputs: tuple[str, ...],
+    handler: str,
+    model_name: str,
+    install_requirements: bool,
+    strict: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     """Verify ARCHIVE: open it, load its handler in a worker, and run it once on the inputs given."""
     configure_logs("info" if verbose else "warning", "text")
     say = (lambda _: None) if as_json else click.echo
     with tempfile.TemporaryDirectory() as folder:
         timer = Timer()
         manager = ModelManager(
-            engine=ProcessEngine(timer), timer=timer, slots=DeviceSlots(0, 1), model_store=None, unpack_root=Path(folder)
+            engine=ProcessEngine(timer),
+            timer=timer,
+            slots=DeviceSlots(0, 1),
+            model_store=None,
+            unpack_root=Path(folder),
+            packages=PackageCache(ServerConfig().package_root()) if install_requirements else None,
         )
         try:
             version = manager.register(Registration(str(archive.resolve()), model_name=model_name, handler=handler, workers=1, wait=False))
             say(f'opened   model "{version.name}" version {version.version}, handler {version.pool.spec.handler}')
             warnings = list(version.archive.config.warnings)
+            if version.archive.requirements and not install_requirements:
+                warnings.append(f"{version.archive.requirements.name} was not installed; see --install-requirements")
             for warning in warnings:
                 click.echo(f"warning: {warning}", err=True)
             if strict and warnings:

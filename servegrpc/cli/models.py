@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import click
 
 from servegrpc.cli.connect import Server, json_text, management_options
+from servegrpc.cli.progress import busy
 from servegrpc.client import Model, ModelEvent, ModelVersion
 
 _PIPE_WIDTH = 200
@@ -95,7 +95,7 @@ def register(
 
     What is not given comes from the archive's model-config.yaml and the server.
     """
-    with server.connect() as client, _busy(f"Loading {archive}"):
+    with server.connect() as client, busy(f"Loading {archive}"):
         model = client.register(
             archive,
             name=name,
@@ -120,7 +120,7 @@ def register(
 @management_options
 def scale(*, server: Server, model: str, workers: int, version: str, no_wait: bool, as_json: bool) -> None:
     """Give MODEL that many WORKERS; 0 keeps it registered without any."""
-    with server.connect() as client, _busy(f"Scaling {model}"):
+    with server.connect() as client, busy(f"Scaling {model}"):
         scaled = client.scale(model, workers, version=version, wait=not no_wait)
     _print_model(scaled, as_json)
 
@@ -144,7 +144,7 @@ def set_default(*, server: Server, model: str, version: str, as_json: bool) -> N
 @management_options
 def unregister(*, server: Server, model: str, version: str, no_wait: bool) -> None:
     """Remove MODEL, or one version of it, after the requests it has accepted."""
-    with server.connect() as client, _busy(f"Draining {model}"):
+    with server.connect() as client, busy(f"Draining {model}"):
         client.unregister(model, version, wait=not no_wait)
     click.echo(f"unregistered {model} {version}".rstrip())
 
@@ -218,12 +218,3 @@ def _print_table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> No
     for row in rows:
         table.add_row(*row)
     console.print(table)
-
-
-@contextmanager
-def _busy(label: str) -> Iterator[None]:
-    """Show on a terminal that the server works; rich draws nothing elsewhere."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(label):
-        yield

@@ -1,4 +1,4 @@
-"""A progress bar on stderr for work counted in bytes."""
+"""What a terminal shows on stderr while something takes long."""
 
 from __future__ import annotations
 
@@ -29,3 +29,18 @@ def byte_progress(label: str) -> Iterator[Callable[[int, int], None] | None]:
             progress.update(task, completed=done_bytes, total=total_bytes, visible=total_bytes > _SHOWN_FROM_BYTES)
 
         yield draw
+
+
+@contextmanager
+def busy(label: str) -> Iterator[None]:
+    """Show on a terminal that a server works, and for how long already; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        progress.add_task(label, total=None)
+        yield

@@ -58,6 +58,9 @@ Examples:
     "--client-ca-file", type=click.Path(dir_okay=False, path_type=Path), help="PEM authorities; clients must then show a certificate."
 )
 @click.option("--token-authorization", type=click.BOOL, metavar="on|off", help="Ask callers for a token of the key file.  [default: off]")
+@click.option(
+    "--install-requirements", type=click.BOOL, metavar="on|off", help="Install the packages that archives ask for.  [default: off]"
+)
 @click.option("--access-log", metavar="FILE", help="Append a line per call to FILE; - is standard error.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Least level logged.  [default: info]")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How log lines look.  [default: text]")

@@ -45,7 +45,7 @@ from servegrpc.errors import (
 log = structlog.get_logger()
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")  # TorchServe's archiver: [A-Za-z0-9][A-Za-z0-9_\-.]*
-ALLOW_REQUIREMENTS = "start the server with --install-requirements, or install them where it runs"
+ALLOW_REQUIREMENTS = "start the server with --install-requirements on, or install them where it runs"
 
 
 class ModelManager:

@@ -12,10 +12,12 @@ import grpc
 import structlog
 
 from servegrpc.config import ServerConfig
+from servegrpc.core.download import Downloads
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
+from servegrpc.core.requirements import PackageCache
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
@@ -60,6 +62,8 @@ class Server:
             default_workers=(gpus or config.cpus or count_cpus()) if config.workers == "per-core" else config.workers,
             defaults=config.defaults(),
             state=state,
+            packages=PackageCache(config.package_root()) if config.install_requirements else None,
+            downloads=Downloads(config.allowed_urls),
         )
         self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
         self._management = management.ManagementService(self.manager)

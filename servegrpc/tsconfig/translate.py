@@ -76,6 +76,10 @@ def _false(key: str, value: str) -> bool:
     return not _true(key, value)
 
 
+def _patterns(_: str, value: str) -> list[str]:
+    return [pattern.strip() for pattern in value.split(",") if pattern.strip()]
+
+
 def _number(key: str, value: str) -> int:
     try:
         return int(value)
@@ -124,6 +128,8 @@ _SIMPLE: Mapping[str, Put] = {
     "token_expiration_min": _setting("token_lifetime_seconds", _seconds_of_minutes),
     "disable_token_authorization": _setting("token_authorization", _false),
     "enable_model_api": _setting("model_api", _true),
+    "install_py_dep_per_model": _setting("install_requirements", _true),
+    "allowed_urls": _setting("allowed_urls", _patterns),
 }
 
 
