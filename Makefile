@@ -24,7 +24,10 @@ example: $(VENV)/.installed ## Train the digits example again and print its accu
 
 test: lint types imports protos-check unit grpcio ## Everything that CI checks
 
-unit: $(VENV)/.installed ## The tests
+build/tritonclient: tools/triton_env.py | $(VENV)/.installed
+	python tools/triton_env.py
+
+unit: $(VENV)/.installed build/tritonclient ## The tests
 	python -m pytest -q
 
 test-gpu: $(VENV)/.installed ## The tests that need a CUDA device

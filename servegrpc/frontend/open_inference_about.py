@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from google.protobuf.message import Message
 
-from servegrpc.compat.open_inference import model_config_pb2, server_pb2, tensors_pb2
+from servegrpc.compat.open_inference import model_config_pb2, server_pb2
 from servegrpc.core.model import State
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.worker import WorkerState
@@ -130,8 +130,8 @@ def is_ready(version: ModelVersion) -> bool:
     return up and any(record.state is WorkerState.READY for record in version.pool.records())
 
 
-def _tensor_metadata(spec: TensorSpec) -> tensors_pb2.TensorMetadata:
-    return tensors_pb2.TensorMetadata(name=spec.name, datatype=spec.element.name, shape=spec.shape)
+def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.element.name, shape=spec.shape)
 
 
 def _input(spec: TensorSpec) -> config_pb.ModelInput:

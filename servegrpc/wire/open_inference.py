@@ -154,6 +154,6 @@ class OpenInferenceCodec:
         return native.status(error, message, metadata)
 
 
-def codec_of(model_config: Mapping[str, object], envelope: str = "") -> OpenInferenceCodec:
-    """Return the codec of a model by its model-config.yaml; `envelope` is that of models whose file names none."""
-    return OpenInferenceCodec(declaration_or_none(model_config), as_json=model_config.get("serviceEnvelope", envelope) == ENVELOPE)
+def codec_of(model_config: Mapping[str, object]) -> OpenInferenceCodec:
+    """Return the codec of a model by its model-config.yaml."""
+    return OpenInferenceCodec(declaration_or_none(model_config), as_json=model_config.get("serviceEnvelope") == ENVELOPE)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-servegrpc/compat/open_inference/tensors.proto\x12\x1fservegrpc.compat.open_inference\"\xd7\x01\n\x0eInferParameter\x12\x1f\n\nbool_param\x18\x01 \x01(\x08H\x00R\tboolParam\x12!\n\x0bint64_param\x18\x02 \x01(\x03H\x00R\nint64Param\x12#\n\x0cstring_param\x18\x03 \x01(\tH\x00R\x0bstringParam\x12#\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00R\x0b\x64oubleParam\x12#\n\x0cuint64_param\x18\x05 \x01(\x04H\x00R\x0buint64ParamB\x12\n\x10parameter_choice\"\xc3\x02\n\x13InferTensorContents\x12#\n\rbool_contents\x18\x01 \x03(\x08R\x0c\x62oolContents\x12!\n\x0cint_contents\x18\x02 \x03(\x05R\x0bintContents\x12%\n\x0eint64_contents\x18\x03 \x03(\x03R\rint64Contents\x12#\n\ruint_contents\x18\x04 \x03(\rR\x0cuintContents\x12\'\n\x0fuint64_contents\x18\x05 \x03(\x04R\x0euint64Contents\x12#\n\rfp32_contents\x18\x06 \x03(\x02R\x0c\x66p32Contents\x12#\n\rfp64_contents\x18\x07 \x03(\x01R\x0c\x66p64Contents\x12%\n\x0e\x62ytes_contents\x18\x08 \x03(\x0cR\rbytesContents\"V\n\x0eTensorMetadata\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n\x08\x64\x61tatype\x18\x02 \x01(\tR\x08\x64\x61tatype\x12\x14\n\x05shape\x18\x03 \x03(\x03R\x05shapeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-servegrpc/compat/open_inference/tensors.proto\x12\x1fservegrpc.compat.open_inference\"\xd7\x01\n\x0eInferParameter\x12\x1f\n\nbool_param\x18\x01 \x01(\x08H\x00R\tboolParam\x12!\n\x0bint64_param\x18\x02 \x01(\x03H\x00R\nint64Param\x12#\n\x0cstring_param\x18\x03 \x01(\tH\x00R\x0bstringParam\x12#\n\x0c\x64ouble_param\x18\x04 \x01(\x01H\x00R\x0b\x64oubleParam\x12#\n\x0cuint64_param\x18\x05 \x01(\x04H\x00R\x0buint64ParamB\x12\n\x10parameter_choice\"\xc3\x02\n\x13InferTensorContents\x12#\n\rbool_contents\x18\x01 \x03(\x08R\x0c\x62oolContents\x12!\n\x0cint_contents\x18\x02 \x03(\x05R\x0bintContents\x12%\n\x0eint64_contents\x18\x03 \x03(\x03R\rint64Contents\x12#\n\ruint_contents\x18\x04 \x03(\rR\x0cuintContents\x12\'\n\x0fuint64_contents\x18\x05 \x03(\x04R\x0euint64Contents\x12#\n\rfp32_contents\x18\x06 \x03(\x02R\x0c\x66p32Contents\x12#\n\rfp64_contents\x18\x07 \x03(\x01R\x0c\x66p64Contents\x12%\n\x0e\x62ytes_contents\x18\x08 \x03(\x0cR\rbytesContentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,4 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERPARAMETER']._serialized_end=298
   _globals['_INFERTENSORCONTENTS']._serialized_start=301
   _globals['_INFERTENSORCONTENTS']._serialized_end=624
-  _globals['_TENSORMETADATA']._serialized_start=626
-  _globals['_TENSORMETADATA']._serialized_end=712
 # @@protoc_insertion_point(module_scope)
