@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any, cast
@@ -42,9 +42,7 @@ def load_handler(folder: Path, handler: str, context: Context, envelope: str = "
     """
     ts_alias.install()
     process.metrics = context.metrics
-    declared = folder / "metrics.yaml"
-    if declared.is_file():
-        context.metrics.declare(yaml.safe_load(declared.read_text(encoding="utf-8")))
+    _declare_metrics(folder, context)
     entry = _load_entry(folder, handler, context)
     wanted = context.model_yaml_config.get("serviceEnvelope", envelope)
     return _wrap(entry, str(wanted)) if wanted else entry
@@ -59,6 +57,20 @@ def is_async(entry: Entry) -> bool:
     """Return whether an entry point is `async def`, a coroutine or an asynchronous generator."""
     called = entry if inspect.isroutine(entry) else type(entry).__call__
     return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+
+
+def _declare_metrics(folder: Path, context: Context) -> None:
+    """Declare what the archive's metrics.yaml, or else `metricsConfig` of model-config.yaml, has under model_metrics.
+
+    With `declaredMetricsOnly`, other metrics are dropped.
+    """
+    file = folder / "metrics.yaml"
+    packed = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    if not isinstance(packed, Mapping) or "model_metrics" not in packed:  # a file of that name may be about something else
+        packed = context.model_yaml_config.get("metricsConfig")
+    if packed is not None:
+        context.metrics.declare(packed)
+        context.metrics.only_declared = context.model_yaml_config.get("declaredMetricsOnly") is True
 
 
 def _load_entry(folder: Path, handler: str, context: Context) -> Entry:

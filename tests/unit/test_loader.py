@@ -281,7 +281,22 @@ def test_declared_metrics(load, tmp_path):
     assert load("own", own=code)([], None).get_metric("Seen").dimension_names == ["Kind"]
 
 
+def test_declared_in_model_config(load):
+    """model-config.yaml has metricsConfig, and asks for declared metrics only → they are there, and others are dropped."""
+    declared = {"model_metrics": {"gauge": [{"name": "Load", "unit": "percent", "dimensions": []}]}}
+    code = "def handle(data, context):\n    global metrics\n    if data is None:\n        metrics = context.metrics\n    return metrics"
+    metrics = load("own", own=code, config={"metricsConfig": declared, "declaredMetricsOnly": True})([], None)
+    metrics.add_counter("Other", 1)
+    assert (metrics.cache_keys()[0], metrics.drain()) == ("gauge:Load", [])
+
+
+def test_other_metrics_file(load, tmp_path):
+    """The archive's metrics.yaml is about something else → the model loads."""
+    (tmp_path / "metrics.yaml").write_text("accuracy: 0.9")
+    assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
+
+
 def test_bad_declared_metrics(load, tmp_path):
-    """The archive's metrics.yaml has no model_metrics → the model does not load, and the error says what to write."""
-    (tmp_path / "metrics.yaml").write_text("ts_metrics: {}")
-    assert "metrics.yaml has no model_metrics; write" in problem_of(load, tmp_path, "own", own=ONE_CLASS)
+    """The archive's metrics.yaml has a type that is none → the model does not load, and the error says what there is."""
+    (tmp_path / "metrics.yaml").write_text("model_metrics: {summary: []}")
+    assert "it takes counter, gauge and histogram" in problem_of(load, tmp_path, "own", own=ONE_CLASS)
