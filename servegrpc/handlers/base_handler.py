@@ -5,7 +5,7 @@ Attribute and method names are TorchServe's (`ts/torch_handler/base_handler.py`)
 
 from __future__ import annotations
 
-import logging
+import importlib.util
 import os
 import tempfile
 import time
@@ -17,15 +17,33 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, tensorboard_trace_handler
 
+from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.handlers import compiling, weights
+from servegrpc.handlers.devices import XLA_AVAILABLE, choose_device
 from servegrpc.handlers.labels import load_label_mapping
-from servegrpc.handlers.rows import Row, as_tensor, row_input, stack
+from servegrpc.handlers.rows import Row, as_tensor, renumbered, row_input, stack
 from servegrpc.handlers.timing import timed
 
 if TYPE_CHECKING:
+    import onnxruntime
+
     from servegrpc.worker.context import Context
 
-log = logging.getLogger(__name__)
+__all__ = [
+    "IPEX_AVAILABLE",
+    "ONNX_AVAILABLE",
+    "PROFILER_AVAILABLE",
+    "PT2_AVAILABLE",
+    "PT230_AVAILABLE",
+    "XLA_AVAILABLE",
+    "BaseHandler",
+    "choose_device",
+    "setup_ort_session",
+]
+
+PROFILER_AVAILABLE = PT2_AVAILABLE = PT230_AVAILABLE = True  # with the oldest torch that runs here
+ONNX_AVAILABLE = importlib.util.find_spec("onnxruntime") is not None
+IPEX_AVAILABLE = importlib.util.find_spec("intel_extension_for_pytorch") is not None
 
 
 class BaseHandler:
@@ -59,21 +77,18 @@ class BaseHandler:
         files = cast("Mapping[str, str]", (context.manifest or {}).get("model", {}))
         self.model_pt_path = str(Path(directory, files["serializedFile"])) if files.get("serializedFile") else None
         self.model = self._load_model(directory, files.get("modelFile"))
-        if "pt2" in self.model_yaml_config:
-            self.model = compiling.compile_model(self.model, self.model_yaml_config["pt2"])
+        pt2 = self.model_yaml_config.get("pt2")
+        if pt2 is not None and isinstance(self.model, torch.nn.Module):  # not for ONNX and compiled libraries
+            self.model = compiling.compile_model(self.model, pt2)
         self.mapping = load_label_mapping(Path(directory, "index_to_name.json"))
         self.initialized = True
 
     def handle(self, data: list[Row], context: Context) -> list[object]:
-        """Return one result for each row of the batch."""
+        """Return one result for each row of the batch: a prediction, or what the request's header "describe" or "explain" asks for."""
         start = time.monotonic()
         self.context = context
-        if self._is_describe():
-            output: list[object] = [self.describe_handle()]
-        elif os.environ.get("ENABLE_TORCH_PROFILER"):  # TorchServe's switch
-            output, _ = self._infer_with_profiler(data)
-        else:
-            output = self._run(data)
+        described, explained = self._asking("describe", data), self._asking("explain", data)
+        output = self._mixed(data, described, explained) if described or explained else self._predict(data)
         context.metrics.add_time("HandlerTime", round((time.monotonic() - start) * 1000, 2), None, "ms")
         return output
 
@@ -102,25 +117,48 @@ class BaseHandler:
         """Return what a "describe" request tells about the model: a dict; nothing by default."""
         return None
 
-    def explain_handle(self, data_preprocess: torch.Tensor, raw_data: Sequence[Row]) -> list[object]:
-        """Return explanations of the batch from the handler's `get_insights(tensor, raw input, target class)`."""
-        row = raw_data[0]
-        target = row.get("target") or 0
-        number = int(target) if isinstance(target, int | str | bytes | bytearray) else 0
-        insights = self.get_insights(data_preprocess, row_input(row, 0)[1], number)  # type: ignore[attr-defined]  # an explaining handler has it
-        return cast("list[object]", insights)
+    def explain_handle(self, data_preprocess: object, raw_data: Sequence[Row]) -> list[object]:
+        """Return the explanation of the one row, from the handler's `get_insights(preprocessed, raw input, target class)`.
+
+        The class is the input "target" of the row, 0 without one.
+        """
+        insights = getattr(self, "get_insights", None)
+        if insights is None:
+            raise InvalidInput(f'{type(self).__name__} explains nothing: it has no method get_insights; leave out the header "explain".')
+        _, value = row_input(raw_data[0], 0)
+        return cast("list[object]", insights(data_preprocess, value, _target(raw_data[0])))
 
     def get_device(self) -> torch.device:
         """Return the device the model is on."""
         return self.device
 
+    def _mixed(self, data: list[Row], described: Sequence[int], explained: Sequence[int]) -> list[object]:
+        """Answer requests that ask for different things; explanations one by one, since each has a target of its own."""
+        results: dict[int, object] = {index: self.describe_handle() for index in described}
+        for index in sorted({*explained} - results.keys()):
+            with renumbered([index]):
+                results[index] = self._explain(data[index])
+        rest = [index for index in range(len(data)) if index not in results]
+        if rest:
+            with renumbered(rest):
+                results.update(zip(rest, self._predict([data[index] for index in rest]), strict=True))
+        return [results[index] for index in range(len(data))]
+
+    def _predict(self, data: list[Row]) -> list[object]:
+        if os.environ.get("ENABLE_TORCH_PROFILER"):  # TorchServe's switch
+            return self._infer_with_profiler(data)[0]
+        return self._run(data)
+
+    def _explain(self, row: Row) -> object:
+        explanations = self.explain_handle(self.preprocess([row]), [row])
+        if not isinstance(explanations, list) or len(explanations) != 1:
+            raise InvalidHandlerResult("get_insights must return a list with one explanation")
+        return explanations[0]
+
     def _run(self, data: list[Row], span: Callable[[str], AbstractContextManager[object]] = nullcontext) -> list[object]:
         """Run the steps, each within a `span` of its name."""
         with span("preprocess"):
             inputs = self.preprocess(data)
-        if self._is_explain():
-            with span("explain"):
-                return self.explain_handle(inputs, data)
         with span("inference"):
             outputs = self.inference(inputs)
         with span("postprocess"):
@@ -138,13 +176,20 @@ class BaseHandler:
         return output, profiler
 
     def _is_explain(self) -> bool:
-        return self._has_header("explain")
+        return self._asks("explain", 0)
 
     def _is_describe(self) -> bool:
-        return self._has_header("describe")
+        return self._asks("describe", 0)
 
-    def _has_header(self, name: str) -> bool:
-        return self.context is not None and self.context.get_request_header(0, name) == "True"
+    def _asking(self, what: str, data: Sequence[Row]) -> list[int]:
+        """Return the indexes of the rows whose request has the header `what: True`."""
+        first = self._is_explain() if what == "explain" else self._is_describe()
+        if len(data) != len((self.context and self.context.request_ids) or ()):  # an envelope has made other rows of the requests
+            return list(range(len(data))) if first else []
+        return [index for index in range(len(data)) if (self._asks(what, index) if index else first)]
+
+    def _asks(self, what: str, index: int) -> bool:
+        return self.context is not None and self.context.get_request_header(index, what) == "True"
 
     def _load_model(self, directory: str, model_file: str | None) -> torch.nn.Module:
         """Load by file kind; the methods it calls are those that handlers written for TorchServe override."""
@@ -159,7 +204,7 @@ class BaseHandler:
         if suffix == ".pt2":
             return weights.load_exported(path, self.device)
         if suffix == ".onnx":
-            return cast("torch.nn.Module", weights.load_onnx(path, self.device))  # handlers call its `run`
+            return cast("torch.nn.Module", setup_ort_session(self.model_pt_path, self.map_location))  # handlers call its `run`
         if suffix == ".so" and self._use_torch_export_aot_compile():
             return self._load_torch_export_aot_compile(self.model_pt_path)
         raise RuntimeError(
@@ -181,15 +226,14 @@ class BaseHandler:
         return compiling.is_compiled_ahead(self.model_yaml_config.get("pt2"))
 
 
-def choose_device(gpu_id: int | None) -> torch.device:
-    """Return the worker's GPU, Apple's when there is no CUDA, else the CPU.
+def setup_ort_session(model_pt_path: str, map_location: str | None) -> onnxruntime.InferenceSession:
+    """Return an ONNX Runtime session for a file, on the GPU when `map_location` is "cuda"."""
+    return weights.load_onnx(Path(model_pt_path), torch.device(map_location or "cpu"))
 
-    On an Ampere GPU or later, float32 matrix products use TF32, as in TorchServe.
-    """
-    if gpu_id is not None and torch.cuda.is_available():
-        if torch.cuda.get_device_capability(gpu_id) >= (8, 0):
-            torch.set_float32_matmul_precision("high")
-        return torch.device("cuda", gpu_id)
-    if gpu_id is not None and torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+
+def _target(row: object) -> int:
+    value = row.get("target") if isinstance(row, Mapping) else None
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f'The input "target" is no class number: {str(value)[:40]}.', field="inputs.target", row=0) from error

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def compile_model(model: torch.nn.Module, pt2: object) -> torch.nn.Module:
-    """Return `model` compiled as `pt2` says, or as it is when `pt2` says no or names a backend torch does not have.
+    """Return `model` compiled as `pt2` says, or as it is, with a warning, when torch has no such backend or refuses the arguments.
 
     `pt2` is `{compile: {enable: true, backend: …, …}}`, a backend's name, or a mapping of `torch.compile` arguments. Compilation itself
     happens at the first request.
@@ -24,7 +24,11 @@ def compile_model(model: torch.nn.Module, pt2: object) -> torch.nn.Module:
     if backend not in torch.compiler.list_backends(exclude_tags=()):
         log.warning('not compiled: torch has no backend "%s" (pt2 in model-config.yaml)', backend)
         return model
-    return cast("torch.nn.Module", torch.compile(model, **arguments))  # type: ignore[call-overload]  # the user's own arguments
+    try:
+        return cast("torch.nn.Module", torch.compile(model, **arguments))  # type: ignore[call-overload]  # the user's own arguments
+    except (TypeError, ValueError, RuntimeError) as error:
+        log.warning("not compiled: %s (pt2 in model-config.yaml)", error)
+        return model
 
 
 def is_compiled_ahead(pt2: object) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -17,14 +18,44 @@ INPUT_NAMES = ("data", "body")
 """The inputs a default handler reads, in this order, as TorchServe's do."""
 
 
-def row_input(row: Row, index: int) -> tuple[str, object]:
-    """Return the name and value of a row's input; InvalidInput when it has neither "data" nor "body"."""
+def row_input(row: object, index: int) -> tuple[str, object]:
+    """Return the name and value of a row's input; InvalidInput when it has neither "data" nor "body".
+
+    A row that is no mapping, as envelopes make them, is its own input.
+    """
+    if not isinstance(row, Mapping):
+        return "data", row
     for name in INPUT_NAMES:
         value = row.get(name)
         if value is not None:
             return name, value
-    sent = ", ".join(f'"{name}"' for name in sorted(row)) or "none"
+    sent = ", ".join(f'"{name}"' for name in sorted(map(str, row))) or "none"
     raise InvalidInput(f'The input "data" (or "body") is missing; inputs sent: {sent}.', field="inputs", row=index)
+
+
+def row_text(row: object, index: int) -> str:
+    """Return a row's input as text: str, or UTF-8 bytes; InvalidInput when it is neither."""
+    name, value = row_input(row, index)
+    if isinstance(value, bytes | bytearray | memoryview):
+        try:
+            return bytes(value).decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f'The input "{name}" is not UTF-8 text: {error}.', field=f"inputs.{name}", row=index) from error
+    if not isinstance(value, str):
+        raise InvalidInput(f'The input "{name}" is of type {type(value).__name__}; send text.', field=f"inputs.{name}", row=index)
+    return value
+
+
+@contextmanager
+def renumbered(indexes: Sequence[int]) -> Iterator[None]:
+    """Make an InvalidInput raised inside, about row k of a part of the batch, name row `indexes[k]` of the whole."""
+    try:
+        yield
+    except InvalidInput as error:
+        row = getattr(error, "row", None)  # a subclass may have left it out
+        if isinstance(row, int) and 0 <= row < len(indexes):
+            error.row = indexes[row]
+        raise
 
 
 def as_tensor(name: str, value: object, index: int, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -88,7 +88,14 @@ def load_torchscript(path: Path, device: torch.device) -> torch.nn.Module:
 
 
 def load_exported(path: Path, device: torch.device) -> torch.nn.Module:
-    """Return a `torch.export.save`d program on `device`."""
+    """Return what a `.pt2` file holds on `device`: a program saved by `torch.export.save`, or one compiled ahead of time by AOTInductor."""
+    if not zipfile.is_zipfile(path):
+        raise RuntimeError(f'"{path.name}" is no exported program; save one with torch.export.save, or compile one with AOTInductor.')
+    with zipfile.ZipFile(path) as archive:
+        compiled = any("/aotinductor/" in name for name in archive.namelist())
+    if compiled:
+        index = -1 if device.index is None else device.index
+        return cast("torch.nn.Module", torch._inductor.aoti_load_package(str(path), device_index=index))  # callable, which is all we need
     program = torch.export.load(path)
     if device.type != "cpu":
         from torch.export.passes import move_to_device_pass
@@ -106,7 +113,9 @@ def load_onnx(path: Path, device: torch.device) -> onnxruntime.InferenceSession:
     providers = ["CPUExecutionProvider"]
     if device.type == "cuda":
         providers.insert(0, "CUDAExecutionProvider")
-    return onnxruntime.InferenceSession(str(path), providers=providers)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # the worker's share of the cores
+    return onnxruntime.InferenceSession(str(path), options, providers=providers)
 
 
 def run_onnx(session: onnxruntime.InferenceSession, batch: torch.Tensor) -> torch.Tensor:

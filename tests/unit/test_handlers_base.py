@@ -112,6 +112,37 @@ def test_explain_header_explains():
     assert handler.handle([{"data": [1.0], "target": bytearray(b"3")}], context) == [[3, [1.0]]]
 
 
+def test_each_request_of_a_batch_gets_what_it_asks_for():
+    """One request describes, two explain, one predicts → four answers in order, each with its own target class."""
+    handler, context = start()
+    context.begin_batch(list("abcd"), [{"explain": "True"}, {}, {"describe": "True"}, {"explain": "True"}])
+    rows = [{"data": [1.0], "target": "1"}, {"data": [2.0]}, {}, {"data": [3.0, 4.0]}]
+    assert handler.handle(rows, context) == [[1, [1.0]], [4.0], {"doubles": True}, [0, [3.0, 4.0]]]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [({"data": [1.0], "target": "cat"}, "no class number"), ({"other": 1}, "missing")],
+    ids=["target", "input"],
+)
+def test_a_bad_row_among_requests_of_other_kinds_is_named(row, message):
+    """A request that asks for an explanation is wrong → InvalidInput with its place in the whole batch."""
+    handler, context = start()
+    context.begin_batch(["a", "b"], [{}, {"explain": "True"}])
+    with pytest.raises(InvalidInput, match=message) as refused:
+        handler.handle([{"data": [1.0]}, row], context)
+    assert refused.value.row == 1
+
+
+def test_a_handler_without_explanations_says_so():
+    """The header "explain" and no get_insights → InvalidInput."""
+    context = Context(model_name="m", model_dir=".", manifest={}, batch_size=1, gpu_id=None, model_yaml_config={})
+    context.begin_batch(["a"], [{"explain": "True"}])
+    handler = BaseHandler()
+    with pytest.raises(InvalidInput, match="no method get_insights"):
+        handler.handle([{"data": [1.0]}], context)
+
+
 def test_labels_are_loaded(tmp_path):
     """The archive has index_to_name.json → mapping."""
     (tmp_path / "index_to_name.json").write_text(json.dumps({"0": "zero"}))
@@ -152,6 +183,13 @@ def test_pt2_leaves_the_model(pt2):
     """An unknown backend, or compile off → the model itself."""
     model = Doubler()
     assert compile_model(model, pt2) is model
+
+
+def test_pt2_with_wrong_arguments_leaves_the_model(caplog):
+    """Arguments that torch.compile does not take → the model itself, and a warning that names them."""
+    model = Doubler()
+    assert compile_model(model, {"backend": "eager", "speed": "most"}) is model
+    assert "speed" in caplog.text
 
 
 def test_pt2_of_another_kind_is_an_error():

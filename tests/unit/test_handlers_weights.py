@@ -133,6 +133,25 @@ def test_compiled_library(tmp_path, net):
     assert_predicts(loaded, net)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling a package needs a C++ compiler")
+def test_compiled_package(tmp_path, net):
+    """A .pt2 made by AOTInductor → the package's predictions."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(net, (torch.zeros(2, 2),))
+        torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "net.pt2"))
+        loaded = load(tmp_path, "net.pt2", pt2={"compile": {"enable": True}})  # which is already done
+    assert_predicts(loaded, net)
+
+
+def test_a_pt2_of_another_kind(tmp_path):
+    """A .pt2 that is no such file → an error that says how to make one."""
+    (tmp_path / "net.pt2").write_bytes(b"weights")
+    with pytest.raises(RuntimeError, match=r'"net\.pt2" is no exported program.*torch\.export\.save'):
+        load(tmp_path, "net.pt2")
+
+
 def test_onnx_without_its_runtime(tmp_path, monkeypatch):
     """A .onnx file without ONNX Runtime → an error that says what to install."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # an import of it then fails
