@@ -204,6 +204,29 @@ def test_snapshot(start, store):
         assert client.model("echo").versions[0].settings.batch_size == 5
 
 
+BARE_HANDLER = """
+def handle(data, context):
+    return [type(row).__name__ for row in data or []]
+"""
+
+
+def test_converted(start, tmp_path, run_cli):
+    """An archive without a manifest, and default_service_handler → served under its name; from the converted file just the same."""
+    (tmp_path / "bare.model").mkdir()
+    (tmp_path / "bare.model" / "own.py").write_text(BARE_HANDLER)
+    text = f"{PORTS}model_store={tmp_path}\nload_models=all\ndefault_service_handler=own.py\nenable_model_api=true\n"
+    (tmp_path / "config.properties").write_text(text + "disable_token_authorization=true\n")
+    converted = run_cli("config", "convert", tmp_path / "config.properties")
+    assert converted.returncode == 0
+    (tmp_path / "servegrpc.toml").write_text(converted.stdout)
+    for option in ("--ts-config", "config.properties"), ("--config", "servegrpc.toml"):
+        server, _ = start(option[0], tmp_path / option[1])
+        assert server.ready_line.endswith("models=bare:1.0\n")
+        with server.client() as client:
+            assert client.predict("bare", {"body": "x"}).output == "dict"
+            client.unregister("bare")
+
+
 def test_variable_names_the_file(start, store):
     """TS_CONFIG_FILE is set and nothing else is said → that file is read; without either, config.properties is left alone."""
     text = f"{PORTS}model_store={store}\nload_models=echo.mar\ndisable_token_authorization=true\n"
