@@ -259,7 +259,8 @@ class ModelManager:
             self._install(name, archive),
         )
         settings = settings_of(registration, config, self._defaults.of(name, archive.model_version))
-        bounds = worker_bounds(registration, config, self._defaults.of(name, archive.model_version), self._default_workers)
+        fallback = self._default_workers if registration.fallback_workers is None else registration.fallback_workers
+        bounds = worker_bounds(registration, config, self._defaults.of(name, archive.model_version), fallback)
         check_workers(*bounds)
         with self._lock:
             if self._closing:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -24,7 +24,7 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-health-checking has no type hints
     """The standard service, fed by the manager's changes on a thread of its own: a watcher that does not read holds up nobody else."""
 
-    def __init__(self, manager: ModelManager, services: Sequence[str]) -> None:
+    def __init__(self, manager: ModelManager, services: Iterable[str]) -> None:
         super().__init__()
         self._registry = manager.registry
         self._services = ("", *services)

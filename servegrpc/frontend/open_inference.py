@@ -26,6 +26,7 @@ from servegrpc.wire.open_inference import NO_OPTIONS, Options, route
 from servegrpc.wire.scan import Route
 
 SERVICE = "inference.GRPCInferenceService"
+SERVICES = (SERVICE, "org.pytorch.serve.grpc.openinference.GRPCInferenceService")  # the same under TorchServe's name
 
 Methods: TypeAlias = dict[str, "grpc.RpcMethodHandler[Any, Any]"]  # each has messages of its own
 
@@ -59,7 +60,7 @@ class OpenInferenceService:
         admin = _typed(self._admin.methods())
         if not self._allow_admin:
             admin = {name: grpc.unary_unary_rpc_method_handler(_refuse(name)) for name in admin}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {**handlers, **admin}),))
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {**handlers, **admin}) for service in SERVICES])
 
     def add_to_management(self, server: grpc.Server) -> None:
         """Serve the methods of the management port."""
@@ -74,7 +75,7 @@ class OpenInferenceService:
 
     def fast_methods(self) -> dict[str, FastHandler]:
         """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
-        return {f"/{SERVICE}/ModelInfer": self._infer_fast}
+        return {f"/{service}/ModelInfer": self._infer_fast for service in SERVICES}
 
     def _infer_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
         where, options = _checked(raw)

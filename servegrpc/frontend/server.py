@@ -22,7 +22,7 @@ from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.errors import InvalidInput, ServeError, ServerError, VersionExists
-from servegrpc.frontend import health, inference, management, open_inference
+from servegrpc.frontend import health, inference, management, open_inference, torchserve, torchserve_management
 from servegrpc.frontend.access import Access, AccessInterceptor
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.devices import count_cpus, count_gpus
@@ -36,6 +36,8 @@ from servegrpc.metrics import MetricsServer
 
 log = structlog.get_logger()
 
+INFERENCE_SERVICES = (inference.SERVICE, *open_inference.SERVICES, torchserve.SERVICE)
+MANAGEMENT_SERVICES = (management.SERVICE, open_inference.SERVICE, torchserve_management.SERVICE)
 INFERENCE_THREADS = 256  # how many calls of the public handlers run at once; started when needed
 MANAGEMENT_THREADS = 32
 MAX_MILLISECONDS = 2**31 - 1  # gRPC's word for: never
@@ -52,6 +54,7 @@ class Server:
         keys = prepare_key_file(config.key_file, config.token_lifetime_seconds) if config.token_authorization else None
         state = StateStore(config.state_dir) if config.state_dir else None
         gpus = _gpus(config)
+        default_workers = (gpus or config.cpus or count_cpus()) if config.workers == "per-core" else config.workers
         timer = Timer()
         self.manager = ModelManager(
             engine=ProcessEngine(timer),
@@ -59,13 +62,13 @@ class Server:
             slots=DeviceSlots(gpus, config.cpus or count_cpus()),
             model_store=config.model_store,
             unpack_root=self._folder.path,
-            default_workers=(gpus or config.cpus or count_cpus()) if config.workers == "per-core" else config.workers,
+            default_workers=default_workers,
             defaults=config.defaults(),
             state=state,
             packages=PackageCache(config.package_root()) if config.install_requirements else None,
             downloads=Downloads(config.allowed_urls),
         )
-        self._health = health.HealthService(self.manager, [inference.SERVICE, management.SERVICE])
+        self._health = health.HealthService(self.manager, dict.fromkeys((*INFERENCE_SERVICES, *MANAGEMENT_SERVICES)))
         self._management = management.ManagementService(self.manager)
         self._inference_server = self._make_server(
             INFERENCE_THREADS,
@@ -83,9 +86,11 @@ class Server:
             server_ready=self._health.is_serving,
         )
         oip_service.add_to(self._inference_server)
+        torchserve_inference = torchserve.TorchServeInference(self.manager.registry)
+        torchserve_inference.add_to(self._inference_server)
         self._fast_lane: FastLane | None = None
         if config.fast_lane and not keys and fast_lane_works():
-            methods = inference_service.fast_methods() | oip_service.fast_methods()
+            methods = inference_service.fast_methods() | oip_service.fast_methods() | torchserve_inference.fast_methods()
             self._fast_lane = FastLane(self._inference_server, methods, self._access_log)
         self._management_server = self._make_server(
             MANAGEMENT_THREADS,
@@ -93,10 +98,12 @@ class Server:
             _age_options(config.management_connection_age_seconds, config.management_connection_grace_seconds),
         )
         self._management.add_to(self._management_server)
+        self._torchserve = torchserve_management.TorchServeManagement(self.manager, default_workers=default_workers or 0)
+        self._torchserve.add_to(self._management_server)
         oip_service.add_to_management(self._management_server)
-        for server, service in ((self._inference_server, inference.SERVICE), (self._management_server, management.SERVICE)):
+        for server, services in ((self._inference_server, INFERENCE_SERVICES), (self._management_server, MANAGEMENT_SERVICES)):
             self._health.add_to(server)
-            add_reflection(server, [service, health.SERVICE])
+            add_reflection(server, (*services, health.SERVICE))
         self.inference_address = ""
         self.management_address = ""
         self.metrics_address = ""
@@ -141,6 +148,7 @@ class Server:
                 if not self._config.skip_failed_models:
                     raise
                 log.error("model cannot be loaded", cause=error.message)
+        self._torchserve.server_ready()
         self._health.server_ready()
         return versions
 

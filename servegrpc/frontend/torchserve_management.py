@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import SimpleQueue
-from time import monotonic
+from time import monotonic, time
 from typing import Any, NoReturn
-from weakref import WeakSet
 
 import grpc
 from google.protobuf.message import Message
@@ -52,7 +51,7 @@ class TorchServeManagement:
     def __init__(self, manager: ModelManager, *, default_workers: int = 0) -> None:
         self._manager = manager
         self._default_workers = default_workers
-        self._from_start: WeakSet[ModelVersion] = WeakSet()
+        self._ready_at = math.inf  # seconds since the epoch
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods on a server."""
@@ -74,9 +73,9 @@ class TorchServeManagement:
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    def loaded_at_startup(self, versions: Iterable[ModelVersion]) -> None:
-        """Note which versions were given at the start: their descriptions say so."""
-        self._from_start.update(versions)
+    def server_ready(self) -> None:
+        """Note that all versions registered so far were given at the start: their descriptions say so."""
+        self._ready_at = time()
 
     def register_model(self, request: pb.RegisterModelRequest, context: grpc.ServicerContext) -> pb.ManagementResponse:  # noqa: ARG002
         """RegisterModel. One that fails to start while the caller waits is removed again."""
@@ -172,7 +171,7 @@ class TorchServeManagement:
             _end(context, error, description_ending(error))
 
     def _described(self, *versions: ModelVersion, **more: object) -> pb.ManagementResponse:
-        described = [{**describe(version, loaded_at_startup=version in self._from_start), **more} for version in versions]
+        described = [{**describe(version, loaded_at_startup=version.register_time <= self._ready_at), **more} for version in versions]
         return pb.ManagementResponse(msg=pretty(described))
 
 

@@ -70,27 +70,17 @@ def encode(result: object, about: About) -> bytes:  # noqa: ARG001 - a codec's s
 def _prediction(result: object) -> bytes:
     if isinstance(result, bytes | bytearray | memoryview):
         return bytes(result)
+    torch = sys.modules.get("torch")  # where nobody has imported it there is no tensor
     try:
         if isinstance(result, str):
             return result.encode()
-        if _is_tensor(result):
-            return _saved(result)
+        if torch and isinstance(result, torch.Tensor):
+            buffer = BytesIO()
+            torch.save(result, buffer)
+            return buffer.getvalue()
         return json.dumps(result, indent=2).encode()
     except (TypeError, ValueError) as error:
         raise InvalidHandlerResult(f"the handler's result cannot be sent: {error}") from error
-
-
-def _is_tensor(result: object) -> bool:
-    torch = sys.modules.get("torch")  # where it was never imported there is no tensor
-    return torch is not None and isinstance(result, torch.Tensor)
-
-
-def _saved(tensor: object) -> bytes:
-    import torch  # only workers have it, and they have imported it
-
-    buffer = BytesIO()
-    torch.save(tensor, buffer)
-    return buffer.getvalue()
 
 
 def status(error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:

@@ -12,6 +12,10 @@ from servers import numbers
 
 BUF = Path(sys.executable).parent / "buf"
 INFERENCE, MANAGEMENT = "servegrpc.v1.InferenceService", "servegrpc.v1.ManagementService"
+TORCHSERVE = "org.pytorch.serve.grpc"
+OF_INFERENCE = {INFERENCE, "inference.GRPCInferenceService", f"{TORCHSERVE}.inference.InferenceAPIsService"}
+OF_INFERENCE |= {f"{TORCHSERVE}.openinference.GRPCInferenceService"}
+OF_MANAGEMENT = {MANAGEMENT, "inference.GRPCInferenceService", f"{TORCHSERVE}.management.ManagementAPIsService"}
 COMMON = {"grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"}
 
 
@@ -44,9 +48,9 @@ def echo(register):
 
 
 def test_services(server, reflection):
-    """Both ports, both versions of reflection → health, reflection and the port's own service."""
-    assert list_services(server.inference, reflection) == {INFERENCE, *COMMON}
-    assert list_services(server.management, reflection) == {MANAGEMENT, *COMMON}
+    """Both ports, both versions of reflection → health, reflection and the port's own services, under the names they bear upstream."""
+    assert list_services(server.inference, reflection) == OF_INFERENCE | COMMON
+    assert list_services(server.management, reflection) == OF_MANAGEMENT | COMMON
 
 
 @pytest.mark.parametrize("value", [{"text": "grüße"}, {"json": {"a": [1, "two", None]}}, {"json": 7}, {"json": None}], ids=str)
@@ -65,6 +69,22 @@ def test_predict_stream_and_session(server, echo):
     body = {"modelName": echo, "inputs": {"data": {"text": "x"}}}
     assert call(server.inference, f"{INFERENCE}/PredictStream", body)["output"] == {"text": "x"}
     assert call(server.inference, f"{INFERENCE}/PredictSession", body)["output"] == {"text": "x"}
+
+
+def test_torchserve(server, echo, reflection):
+    """TorchServe's services, by reflection alone → a prediction, and a description of the model."""
+    body = {"modelName": echo, "input": {"data": base64.b64encode(b"x").decode()}}
+    flags = ("--reflect-protocol", reflection)
+    reply = call(server.inference, f"{TORCHSERVE}.inference.InferenceAPIsService/Predictions", body, *flags)
+    assert base64.b64decode(reply["prediction"]) == b"x"
+    reply = call(server.management, f"{TORCHSERVE}.management.ManagementAPIsService/DescribeModel", {"modelName": echo}, *flags)
+    assert json.loads(reply["msg"])[0]["modelName"] == echo
+
+
+def test_open_inference(server, echo):
+    """The Open Inference service under both of its names → the model is ready."""
+    for service in ("inference.GRPCInferenceService", f"{TORCHSERVE}.openinference.GRPCInferenceService"):
+        assert call(server.inference, f"{service}/ModelReady", {"name": echo}) == {"ready": True}
 
 
 def test_picture(server, client, digits_archive):
