@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo example test unit test-gpu grpcio bench bench-quick lint types imports protos protos-check format clean
+.PHONY: help run demo example test unit test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
+  clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -59,12 +60,20 @@ format: $(VENV)/.installed ## Format the code
 
 protos: $(VENV)/.installed ## Generate all stubs from protos/
 	buf generate
+	$(MAKE) --no-print-directory -C clients stubs
 
 protos-check: $(VENV)/.installed ## Lint the protos; compare them with the released baseline and the stubs with the protos
 	buf lint && buf format -d --exit-code
 	buf breaking --against protos/baseline/v1.binpb
 	rm -rf build/gen && buf generate -o build/gen
 	for tree in v1 compat; do diff -ru --exclude=__pycache__ build/gen/servegrpc/$$tree servegrpc/$$tree || exit 1; done
+	$(MAKE) --no-print-directory -C clients stubs-check
+
+clients-install: $(VENV)/.installed ## Install what the programs in clients/ need, on Debian 12, as root
+	clients/install.sh
+
+clients-test: $(VENV)/.installed ## Build and run the programs in clients/; skips languages that are not installed
+	python -m pytest -q tests/clients
 
 clean: ## Remove what was built and installed
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,18 @@
+// Opens the page in a headless browser, chooses a picture as a user does, and prints what the page says:
+// node choose.mjs BROWSER PAGE_URL PICTURE
+
+import puppeteer from "puppeteer-core";
+
+const [executablePath, url, picture] = process.argv.slice(2);
+const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+try {
+  const page = await browser.newPage();
+  await page.goto(url);
+  const input = await page.waitForSelector("input");
+  const before = await page.$eval("output", (output) => output.textContent);
+  await input.uploadFile(picture);
+  await page.waitForFunction((text) => document.querySelector("output").textContent !== text, {}, before);
+  console.log(await page.$eval("output", (output) => output.textContent));
+} finally {
+  await browser.close();
+}

@@ -1,0 +1,50 @@
+"""The example programs of `clients/`, built as its README says and run against the real server with the digits example."""
+
+import pytest
+from toolchains import BUILT, CLIENTS, PICTURE, build, require, run
+
+NODE = ("node", CLIENTS / "typescript/node_modules")
+GO_PACKAGES = "/usr/share/gocode/src/google.golang.org/grpc"
+
+# By the name it prints: what it needs, what builds it, how it is run.
+PROGRAMS = {
+    "typescript": (NODE, "typescript", ["node", CLIENTS / "typescript/dist/client.js"]),
+    "javascript": (NODE, None, ["node", CLIENTS / "typescript/dynamic.mjs"]),
+    "go": (("go", GO_PACKAGES), "go", [BUILT / "go-client"]),
+    "java": (("javac", "/usr/share/java/grpc-netty.jar"), "java", [BUILT / "java-client"]),
+    "cpp": (("cmake", "grpc_cpp_plugin", "/usr/include/grpcpp/grpcpp.h"), "cpp", [BUILT / "cpp/client"]),
+    "ruby": (("ruby", "/usr/share/doc/ruby-grpc"), None, ["ruby", f"-I{CLIENTS}/ruby/lib", CLIENTS / "ruby/client.rb"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)  # the first build of a language
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_walks_all_steps(digits_server, name):
+    """A program gets the addresses and a picture → it prints the same lines as all the others, and OK at the end."""
+    needs, target, command = PROGRAMS[name]
+    require("make", *needs)
+    if target:
+        build(target)
+    output = run(*command, digits_server.inference, digits_server.management, PICTURE)
+    assert output.splitlines() == [
+        "server: SERVING",
+        "models: digits",
+        "picture: digit 3, three, by digits 1.0",
+        "tensor: digit 1, one, by digits 1.0",
+        "stream: digit 3, three, by digits 1.0",
+        "session: digit 3, three, by digits 1.0",
+        "session: digit 1, one, by digits 1.0",
+        "deadline: DEADLINE_EXCEEDED",
+        "no-such-model: NOT_FOUND MODEL_NOT_FOUND",
+        f"registered: digits-{name} 1.0",
+        f"unregistered: digits-{name}",
+        f"{name} OK",
+    ]
+
+
+@pytest.mark.slow
+def test_php_stubs_are_valid():
+    """The stubs of a language whose gRPC Debian has not → PHP reads every file without complaint."""
+    require("make", "php")
+    build("php")
