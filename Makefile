@@ -28,7 +28,10 @@ test: lint types imports protos-check unit grpcio ## Everything that CI checks
 build/tritonclient: tools/triton_env.py | $(VENV)/.installed
 	python tools/triton_env.py
 
-unit: $(VENV)/.installed build/tritonclient ## The tests
+build/torch-model-archiver: tools/archiver_env.py | $(VENV)/.installed
+	python tools/archiver_env.py
+
+unit: $(VENV)/.installed build/tritonclient build/torch-model-archiver ## The tests
 	python -m pytest -q
 
 test-gpu: $(VENV)/.installed ## The tests that need a CUDA device
