@@ -58,6 +58,8 @@ class ServerConfig(BaseModel):
     model_settings: Mapping[str, Mapping[str, ModelTable]] = Field(default_factory=dict)  # the same for one version of one name
     default_handler: str = ""  # for archives that name none
     service_envelope: str = ""  # for all models; TorchServe's name of one
+    metrics_config: Path | None = None  # TorchServe's metrics.yaml, for models without one
+    declared_metrics_only: bool = False  # metrics of handlers that it does not declare are dropped
     state_dir: Path | None = None  # None: what is registered is forgotten at the end
     workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["per-core"] | None = None  # per model; None: one, or one per GPU
     cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
@@ -95,10 +97,24 @@ class ServerConfig(BaseModel):
                 raise ValueError(f"is no regular expression: {error}") from None
         return value
 
+    @field_validator("metrics_config")
+    @classmethod
+    def _check_metrics(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            _read_metrics(file)
+        return file
+
     def defaults(self) -> Defaults:
         """Return what holds for models where neither their callers nor their archives say."""
         versions = {(name, number): table.given() for name, tables in self.model_settings.items() for number, table in tables.items()}
-        return Defaults(self.model_defaults.given(), versions, self.default_handler, self.service_envelope)
+        return Defaults(self.model_defaults.given(), versions, self.default_handler, self._model_config())
+
+    def _model_config(self) -> dict[str, object]:
+        config: dict[str, object] = {"serviceEnvelope": self.service_envelope} if self.service_envelope else {}
+        if self.metrics_config:
+            declared = _read_metrics(self.metrics_config)
+            config |= {"metricsConfig": declared, "declaredMetricsOnly": self.declared_metrics_only}
+        return config
 
     def block_environment(self) -> None:
         """Remove the blocked variables from this process, before it starts the one that workers come from."""
@@ -113,6 +129,19 @@ class ServerConfig(BaseModel):
     def unpack_root(self) -> Path:
         """Return the folder that archives are unpacked under; each server makes its own below it."""
         return Path(tempfile.gettempdir()) / f"servegrpc-{os.getuid()}"
+
+
+def _read_metrics(file: Path) -> dict[str, object]:
+    """Return the model_metrics of a metrics.yaml; raises ValueError saying what is wrong with it."""
+    import yaml  # only servers need it
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file.name} cannot be read: {error}") from None
+    if not isinstance(content, dict) or not content.get("model_metrics"):
+        raise ValueError(f"{file.name} has nothing under model_metrics")
+    return {"model_metrics": content["model_metrics"]}
 
 
 def environment() -> Mapping[str, str]:

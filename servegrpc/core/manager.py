@@ -229,7 +229,7 @@ class ModelManager:
         """Save what has been registered, unless it is gone again. When it cannot be saved, it is not registered."""
         try:
             with self._lock:
-                if self._state and version in self.registry.versions():
+                if self._state and not self._closing and version in self.registry.versions():
                     self._state.put(version.name, version.version, registration)
         except ServeError:
             with self._lock:
@@ -252,7 +252,7 @@ class ModelManager:
             str(archive.folder),
             handler,
             archive.manifest,
-            {"serviceEnvelope": self._defaults.envelope, **config.raw} if self._defaults.envelope else config.raw,
+            {**self._defaults.model_config, **config.raw},
             config.expose_errors,
             config.device_type,
             config.device_ids,

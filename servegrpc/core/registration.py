@@ -48,7 +48,7 @@ class Defaults:
     everywhere: GivenSettings = field(default_factory=GivenSettings)
     versions: Mapping[tuple[str, str], GivenSettings] = field(default_factory=dict)
     handler: str = ""
-    envelope: str = ""
+    model_config: Mapping[str, object] = field(default_factory=dict)  # keys of model-config.yaml, where an archive's has them not
 
     def of(self, name: str, version: str) -> Iterator[GivenSettings]:
         """Return what goes first, first."""

@@ -46,6 +46,8 @@ def translate(properties: Mapping[str, str]) -> Translation:
             _SIMPLE[key](result.settings, key, value.strip())
         elif key not in HONOURED | SILENT:
             result.without_effect[key] = WITHOUT_EFFECT.get(key, "it is no key of TorchServe")
+    if _true("debug", properties.get("debug", "").strip()):
+        result.settings |= {"log_level": "debug", "workers": 1}
     if defaults := {ours: _number(key, properties[key].strip()) for key, ours in _MODEL_DEFAULTS.items() if key in properties}:
         result.settings["model_defaults"] = defaults
     _add_addresses(properties, result)
@@ -102,25 +104,21 @@ def _workers(key: str, value: str) -> object:
     return _number(key, value) or "per-core"
 
 
-def _debug(settings: dict[str, object], key: str, value: str) -> None:
-    if _true(key, value):
-        settings |= {"log_level": "debug", "workers": 1}
-
-
-def _no_metrics(settings: dict[str, object], key: str, value: str) -> None:
-    if not _true(key, value):
-        settings["metrics_address"] = ""
+def _metrics_config(settings: dict[str, object], _key: str, value: str) -> None:
+    if Path(value).is_file():  # TorchServe's own file, which many configurations name, went with TorchServe
+        settings["metrics_config"] = value
 
 
 _SIMPLE: Mapping[str, Put] = {
     "model_store": _setting("model_store", _text),
     "blacklist_env_vars": _setting("blocked_environment", _text),
     "default_workers_per_model": _setting("workers", _workers),
-    "debug": _debug,
     "number_of_gpu": _setting("gpus", _number),
     "max_request_size": _setting("max_message_bytes", _number),
     "default_service_handler": _setting("default_handler", _text),
     "service_envelope": _setting("service_envelope", _text),
+    "metrics_config": _metrics_config,
+    "model_metrics_auto_detect": _setting("declared_metrics_only", _false),
     "grpc_inference_max_connection_age_ms": _setting("inference_connection_age_seconds", _seconds_of_milliseconds),
     "grpc_inference_max_connection_age_grace_ms": _setting("inference_connection_grace_seconds", _seconds_of_milliseconds),
     "grpc_management_max_connection_age_ms": _setting("management_connection_age_seconds", _seconds_of_milliseconds),
@@ -189,8 +187,8 @@ def _add_models(properties: Mapping[str, str], result: Translation) -> None:
 
 
 def split_models(text: str) -> list[str]:
-    """Return the models of `load_models` or `--models`, which commas or spaces part."""
-    return [model for model in text.replace(",", " ").split() if model != "none"]
+    """Return the models of `load_models` or `--models`, which commas part."""
+    return [model for part in text.split(",") if (model := part.strip()) not in ("", "none")]
 
 
 def json_of(key: str, text: str) -> object:

@@ -78,3 +78,24 @@ def test_frozen():
 def test_unpack_root():
     """Archives are unpacked → under a folder of our own in the system's temporary one."""
     assert ServerConfig().unpack_root().name == f"servegrpc-{os.getuid()}"
+
+
+def test_metrics_config(tmp_path):
+    """A metrics.yaml is given → its metrics are declared for every model, as keys that an archive's own go before."""
+    metrics = tmp_path / "metrics.yaml"
+    metrics.write_text("dimensions: [&level Level]\nmodel_metrics:\n  gauge: [{name: Load, unit: percent, dimensions: [*level]}]\n")
+    config = load_config(None, {"metrics_config": metrics, "declared_metrics_only": True, "service_envelope": "json"})
+    declared = {"model_metrics": {"gauge": [{"name": "Load", "unit": "percent", "dimensions": ["Level"]}]}}
+    assert config.defaults().model_config == {"serviceEnvelope": "json", "metricsConfig": declared, "declaredMetricsOnly": True}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"), [(None, "cannot be read"), ("a: [", "cannot be read"), ("ts_metrics: {}", "has nothing under")]
+)
+def test_bad_metrics_config(tmp_path, content, problem):
+    """The metrics.yaml is missing, no YAML or declares nothing → refused at the start, with the reason."""
+    metrics = tmp_path / "metrics.yaml"
+    if content:
+        metrics.write_text(content)
+    with pytest.raises(InvalidInput, match=rf"metrics_config: .*metrics\.yaml {problem}"):
+        load_config(None, {"metrics_config": metrics})
