@@ -133,7 +133,7 @@ def _registrations(config: ServerConfig) -> Iterator[Registration]:
             yield from (Registration(name, fallback_name=_name_of(name)) for name in _stored(config))
         else:
             name, separator, archive = model.partition("=")
-            if not separator:
+            if not separator or "/" in name:  # a path or URL that has the sign somewhere
                 name, archive = "", model
             yield Registration(_source(archive), name, fallback_name=_name_of(archive))
 

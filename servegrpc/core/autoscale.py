@@ -68,7 +68,7 @@ class Autoscaler:
                 self._restart_count()  # it was changed just now, or lost a worker: wait for what comes of it
                 return
             self._count(waited)
-            if self._long_waits >= CHECKS_TO_GROW:
+            if self._long_waits >= CHECKS_TO_GROW and not self._pool.cause:  # it could not keep as many before: that would go on and on
                 self._scale(self._pool.target + 1, queue_seconds=None if math.isinf(waited) else round(waited, 3))
             elif self._checks >= CHECKS_TO_SHRINK:
                 if self._idle >= IDLE_SHARE_TO_SHRINK * self._checks:

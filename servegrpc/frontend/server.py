@@ -14,6 +14,7 @@ import structlog
 from servegrpc.config import ServerConfig
 from servegrpc.core.download import Downloads
 from servegrpc.core.manager import ModelManager
+from servegrpc.core.model import State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
@@ -129,8 +130,9 @@ class Server:
 
         A model that was saved is not registered twice. Raises the first ServeError, after all have ended, unless such models are skipped.
         """
-        versions = self.manager.restore()
-        saved = {(version.archive.source, name) for version in versions for name in ("", version.name)}
+        restored = self.manager.restore()
+        saved = {(version.archive.source, name) for version in restored for name in ("", version.name)}
+        versions = [version for version in restored if version.pool.state is not State.FAILED]
         with ThreadPoolExecutor(max_workers=8, thread_name_prefix="load") as threads:
             futures = [
                 threads.submit(self.manager.register, registration)

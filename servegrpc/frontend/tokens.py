@@ -86,6 +86,7 @@ def prepare_key_file(file: Path, lifetime_seconds: float) -> KeyFile:
         for port in ("inference", "management"):
             if port not in tokens or time.time() >= tokens[port].expires:
                 renew_token(file, port, lifetime_seconds)
+        file.chmod(0o600)
         return KeyFile(file)
     except OSError as error:
         raise ServerError(f"The key file {file.name} cannot be used: {error.strerror}.") from error

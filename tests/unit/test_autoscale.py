@@ -124,6 +124,15 @@ def test_waits_for_a_worker_that_starts():
     assert model.pool.target == 2
 
 
+def test_more_cannot_be_kept():
+    """It had to give up workers → none is asked for again until someone scales it."""
+    model = Model(1, 3)
+    model.pool.cause = "worker 2 ended: out of memory."
+    assert model.check_until_settled(3 * CHECKS_TO_GROW, age=0.5) == 1
+    model.bound(1, 3)
+    assert model.check_until_settled(CHECKS_TO_GROW, age=0.5) == 2
+
+
 @pytest.mark.parametrize("bounds", [(2, 2), (0, 0)])
 def test_equal_bounds(bounds):
     """Both bounds are the same → nothing is ever checked."""
