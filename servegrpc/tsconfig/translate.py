@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from servegrpc.errors import InvalidInput
 from servegrpc.tsconfig.keys import HONOURED, SILENT, WITHOUT_EFFECT
