@@ -23,6 +23,8 @@ from servegrpc.core.manifest import MAX_ENTRIES
 from servegrpc.errors import InvalidArchive
 
 MAX_UNPACKED_BYTES = 20 * 2**30
+_DENSEST = 100  # times its own size, that an archive may unpack to; weights do not come near
+_ALWAYS_ALLOWED_BYTES = 2**30  # however small the archive is
 _DEEPEST_FOLDER = 100
 _CHUNK_BYTES = 2**20
 _LARGEST_TAR_TAIL_BYTES = 2**24  # what may follow a tar's end mark: padding to the block size of its writer
@@ -57,12 +59,13 @@ def unpack(archive: Path, folder: Path, *, label: str, max_unpacked_bytes: int =
     """Unpack a zip or a gzipped tar into `folder`, which is created with mode 0755 and its files with 0644.
 
     The format is told by the content, not the name. `label` is what messages call the archive. Raises InvalidArchive when it is
-    damaged, unsafe or too large, OSError when the disk is at fault.
+    damaged, unsafe, too large, or far larger than its file, OSError when the disk is at fault.
     """
+    most_bytes = min(max_unpacked_bytes, max(_ALWAYS_ALLOWED_BYTES, archive.stat().st_size * _DENSEST))
     try:
         with closing(_entries(archive)) as entries:
             _make_folder(folder)
-            _write(entries, folder, max_unpacked_bytes)
+            _write(entries, folder, most_bytes)
     except _Refused as error:
         raise InvalidArchive(f'Archive "{label}" {error}.', archive=label) from error
     except (*_DAMAGED, OSError) as error:
@@ -85,7 +88,10 @@ def _entries(archive: Path) -> Generator[_Entry, None, None]:
 
 def _zip_entries(file: IO[bytes]) -> Generator[_Entry, None, None]:
     with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if len(entries) > MAX_ENTRIES:
+            raise _Refused(f"has more than {MAX_ENTRIES} entries")
+        for entry in entries:
             if entry.flag_bits & 0x1:
                 raise _Refused("is encrypted; pack it without a password")
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -1,16 +1,20 @@
 """What packagers do wrong: each archive gets a clear error, and the server serves on."""
 
+import gzip
 import io
 import json
 import re
 import tarfile
 import zipfile
+from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from servers import numbers
 
 from servegrpc.client import CallError
+from servegrpc.core.archiver import ArchiveSpec, write_archive
 
 INVALID, NOT_FOUND, FAILED_PRECONDITION = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -59,6 +63,35 @@ def linked_tar(path):
     return path
 
 
+def device_tar(path):
+    with tarfile.open(path, "w:gz") as file:
+        entry = tarfile.TarInfo("bad/weights.pt")
+        entry.type = tarfile.CHRTYPE
+        file.addfile(entry)
+    return path
+
+
+def bomb_tar(path):
+    """10 GiB of zeros in 10 MB: gzip goes on where a member ends."""
+    entry = tarfile.TarInfo("bad/weights.pt")
+    entry.size = 10 * 2**30
+    with path.open("wb") as file:
+        file.write(gzip.compress(entry.tobuf()))
+        file.write(gzip.compress(bytes(2**20)) * 10 * 2**10)
+    return path
+
+
+def bomb_zip(path):
+    """Three entries that say they are 4 GB each."""
+    write_zip(path, dict.fromkeys("abc", b"\x00" * 1234))
+    path.write_bytes(path.read_bytes().replace((1234).to_bytes(4, "little"), (4 * 10**9).to_bytes(4, "little")))
+    return path
+
+
+def crowded(path):
+    return write_zip(path, {f"{number}": "" for number in range(100_000)})
+
+
 def truncated(path):
     whole = write_zip(path, {"MAR-INF/MANIFEST.json": manifest(), "handler.py": "x" * 5000}).read_bytes()
     path.write_bytes(whole[:-100])
@@ -77,6 +110,10 @@ BAD_ARCHIVES = {
     "absolute": (lambda path: write_zip(path, {"/outside.txt": "x"}), "has an entry outside its folder: '/outside.txt'"),
     "link in a zip": (linked_zip, "no regular file or folder: 'weights.pt'"),
     "link in a tar": (linked_tar, "no regular file or folder: 'bad/weights.pt'"),
+    "device": (device_tar, "no regular file or folder: 'bad/weights.pt'"),
+    "10 GB in a tar": (bomb_tar, "would unpack to more than 10"),
+    "12 GB in a zip": (bomb_zip, "would unpack to more than 1073741824 bytes"),
+    "100,000 files": (crowded, "has more than 50000 entries"),
     "manifest no JSON": (lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": "{\n}]"}), "MANIFEST.json, line 2: not valid JSON"),
     "weights missing": (
         lambda path: write_zip(path, {"MAR-INF/MANIFEST.json": manifest(serializedFile="w.pt"), "handler.py": ""}),
@@ -152,6 +189,11 @@ def test_near_name_in_the_model_store(start_server, archive, tmp_path):
 
 BAD_HANDLERS = {
     "import": ("import nothing_of_that_name\n", "handler.py, line 1: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+    "two classes": (
+        "class A:\n    def handle(self, data, context): ...\n\nclass B(A): ...\n",
+        'needs a function "handle" or exactly one class; classes there: A, B',
+    ),
+    "no method": ("class Model:\n    def predict(self, data): ...\n", "class Model in handler.py has no method handle(data, context)"),
     "syntax": ("def handle(data, context):\n    return [\n", "handler.py, line 2: SyntaxError"),
     "initialize": (
         "class Model:\n    def initialize(self, context):\n        self.x = open('w.pt')\n    def handle(self, data, context): ...\n",
@@ -178,6 +220,35 @@ def test_handler_fails_to_load(code, words, client, server, archive):
     assert (caught.value.code, caught.value.reason) == (FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
     assert len(server.log.lines("worker lost", f"model={name}")) == 1
     client.unregister(name)
+
+
+BAD_WEIGHTS = {
+    "pickle": ({"weight": Path("somewhere")}, '"weights.pt" is not a plain state dict'),
+    "other names": ({"other.weight": torch.zeros(1)}, 'Missing key(s) in state_dict: "weight", "bias"'),
+}
+
+
+@pytest.mark.parametrize(("state", "words"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
+def test_weights_fail_to_load(state, words, client, tmp_path):
+    """Weights that need pickle, or that the model has no place for → FAILED_PRECONDITION saying so."""
+    name = f"weightless-{next(numbers)}"
+    torch.save(state, tmp_path / "weights.pt")
+    (tmp_path / "model.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Linear):\n    def __init__(self):\n        super().__init__(1, 1)\n"
+    )
+    files = {"model_file": str(tmp_path / "model.py"), "serialized_file": str(tmp_path / "weights.pt")}
+    path = write_archive(ArchiveSpec(name, "base_handler", "1.0", export_path=str(tmp_path / "store"), **files))
+    with pytest.raises(CallError, match=re.escape(words)) as caught:
+        client.register(str(path), workers=1)
+    assert (caught.value.code, caught.value.reason) == (FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
+    client.unregister(name)
+
+
+def test_handler_not_there(client, archive):
+    """A handler that is neither in the archive nor a default one → FAILED_PRECONDITION naming it."""
+    with pytest.raises(CallError, match=r'there is no mine\.py in the archive, and no default handler "mine"'):
+        client.register(str(archive("echo", name="unhandled")), handler="mine.py", workers=1)
+    client.unregister("unhandled")
 
 
 def test_handler_fails_at_length(client, archive):
