@@ -385,6 +385,20 @@ def test_registration_that_went_on_is_saved(restart, archive):
     assert [version.name for version in restart().restore()] == ["digits"]
 
 
+def test_registration_cut_off_by_the_end(restart, archive, make_manager, tmp_path):
+    """The server stops while a model loads → after a restart it is not there."""
+    state, engine = StateStore(tmp_path / "state"), FakeEngine()
+    manager = make_manager(engine, state=state)
+    caller = threading.Thread(target=manager.register, args=(Registration(archive()),))
+    caller.start()
+    engine.wait_started(1)
+    manager.drain(0.0)
+    engine.workers[0].exit()
+    caller.join()
+    state.close()
+    assert restart().restore() == []
+
+
 def test_archive_is_gone(restart, archive, tmp_path, capsys):
     """An archive has vanished → the log says which, the others are there; it comes back with its archive, until it is unregistered."""
     manager = restart()
