@@ -107,7 +107,7 @@ def shown(url: str) -> str:
 
 
 def _refused(url: str, why: str) -> InvalidArchive:
-    return InvalidArchive(f'Archive "{shown(url)}" is not downloaded: {why}.', archive=shown(url))
+    return InvalidArchive(f'Archive "{shown(url)}" is not downloaded: {why}.', archive=shown(url), refused_url=shown(url))
 
 
 def _cause(error: Exception) -> str:

@@ -16,8 +16,8 @@ RETRY_SECONDS = 300  # TorchServe's maxRetryTimeoutInSec where the archive says 
 
 
 def pretty(content: object) -> str:
-    """Return JSON, indented by two, all characters as they are."""
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    """Return JSON, indented by two, all characters as they are but the two that JavaScript takes for ends of lines."""
+    return json.dumps(content, indent=2, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def describe(version: ModelVersion, *, loaded_at_startup: bool) -> dict[str, object]:

@@ -21,18 +21,20 @@ from servegrpc.core.batching import Request
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
-from servegrpc.errors import InvalidInput, ModelLoadFailed, ServeError
+from servegrpc.errors import ArchiveNotFound, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError
 from servegrpc.frontend.calls import end_call, new_request_id
 from servegrpc.frontend.torchserve_json import describe, pretty
 from servegrpc.reply import Reply
 from servegrpc.wire import torchserve
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.torchserve_errors import (
+    DownloadFailed,
     EmptyName,
     Ending,
     NamelessArchive,
     RelativeUrl,
     UnknownDefault,
+    UrlRefused,
     description_ending,
     management_ending,
 )
@@ -107,13 +109,11 @@ class TorchServeManagement:
         )
         try:
             return self._manager.register(registration)
-        except InvalidInput as error:
-            if error.field == "model_name" and not request.model_name:
-                raise NamelessArchive(error.message) from None
-            raise
         except ModelLoadFailed as error:
             self._manager.unregister(error.metadata["model_name"], error.metadata["model_version"])
             raise
+        except ServeError as error:
+            raise _of_archive(error, request) from None
 
     def scale_worker(self, request: pb.ScaleWorkerRequest, context: grpc.ServicerContext) -> pb.ManagementResponse:  # noqa: ARG002
         """ScaleWorker."""
@@ -173,6 +173,17 @@ class TorchServeManagement:
     def _described(self, *versions: ModelVersion, **more: object) -> pb.ManagementResponse:
         described = [{**describe(version, loaded_at_startup=version.register_time <= self._ready_at), **more} for version in versions]
         return pb.ManagementResponse(msg=pretty(described))
+
+
+def _of_archive(error: ServeError, request: pb.RegisterModelRequest) -> ServeError:
+    """Return the error that TorchServe has words of its own for, where it depends on the request."""
+    if isinstance(error, InvalidInput) and error.field == "model_name" and not request.model_name:
+        return NamelessArchive(error.message)
+    if isinstance(error, ArchiveNotFound) and "://" in request.url:
+        return DownloadFailed(error.message, archive=request.url)
+    if isinstance(error, InvalidArchive) and "refused_url" in error.metadata:
+        return UrlRefused(error.message, archive=request.url)
+    return error
 
 
 def _given(number: int) -> int | None:

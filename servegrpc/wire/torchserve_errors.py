@@ -39,6 +39,7 @@ MODEL_NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
 MODEL_EXCEPTION = "org.pytorch.serve.archive.model.ModelException"
 INVALID_MODEL = "org.pytorch.serve.archive.model.InvalidModelException"
 INVALID_VERSION = "org.pytorch.serve.http.InvalidModelVersionException"
+DOWNLOAD = "org.pytorch.serve.archive.DownloadArchiveException"
 CONFLICT = "org.pytorch.serve.http.ConflictStatusException"
 VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
 
@@ -76,6 +77,14 @@ class EmptyName(InvalidInput):
 
 class NamelessArchive(InvalidInput):
     """Neither the caller nor the archive names the model."""
+
+
+class UrlRefused(InvalidArchive):
+    """The server does not download from an archive's address."""
+
+
+class DownloadFailed(ArchiveNotFound):
+    """Nothing could be downloaded from an archive's address."""
 
 
 class RelativeUrl(InvalidInput):
@@ -155,6 +164,8 @@ MANAGEMENT: Mapping[type[ServeError], Words] = {  # TorchServe's texts are empty
     VersionExists: Words(Code.UNKNOWN, "Model version {model_version} is already registered for model {model_name}", CONFLICT),
     DefaultVersion: Words(Code.UNKNOWN, "Cannot remove default version for model {model_name}", INVALID_VERSION),
     ArchiveNotFound: Words(None, "Model not found at: {archive}", MODEL_NOT_FOUND),
+    DownloadFailed: Words(Code.INVALID_ARGUMENT, "Failed to download archive from: {archive}", DOWNLOAD),
+    UrlRefused: Words(Code.NOT_FOUND, "Given URL {archive} does not match any allowed URL(s)", MODEL_NOT_FOUND),
     InvalidArchive: Words(None, "", INVALID_MODEL),
     RequirementsFailed: Words(Code.INVALID_ARGUMENT, "Custom pip package installation failed for model {model_name}", MODEL_EXCEPTION),
     ModelLoadFailed: Words(Code.INTERNAL, "Failed to start workers for model {model_name} version: {model_version}", INTERNAL_ERROR),
