@@ -1,6 +1,8 @@
 """`model_archiver`, as test-suites and build scripts use it."""
 
 import json
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -99,3 +101,13 @@ def test_ts_too():
     import ts
 
     assert ts.__version__ == "0.12.0"
+
+
+def test_needs_servegrpc_alone():
+    """A script writes archives → nothing that only servers have is loaded."""
+    code = "import servegrpc.compat_api as api, sys; api.install(); from model_archiver import ModelArchiver; from ts import __version__"
+    servers_only = ("torch", "yaml", "structlog", "pydantic", "psutil")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(*(set({servers_only}) & set(sys.modules)))"], capture_output=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == []
