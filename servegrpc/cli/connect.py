@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime
+from functools import partial
 
 import click
 import grpc
@@ -22,19 +23,23 @@ class Server:
 
     address: str
     tls: bool | Tls
+    token: str = ""
 
     @contextmanager
     def connect(self, *, timeout: float | None = 60, attempts: int = 4) -> Iterator[Client]:
         """Yield a client of it; a CallError inside becomes the command's error line."""
+        metadata = (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        connect = partial(Client, self.address, management_address=self.address, tls=self.tls, metadata=metadata)
         try:
-            with Client(self.address, management_address=self.address, tls=self.tls, timeout=timeout, attempts=attempts) as client:
+            with connect(timeout=timeout, attempts=attempts) as client:
                 yield client
         except CallError as error:
             raise click.ClickException(self._explain(error)) from error
 
     def _explain(self, error: CallError) -> str:
         if error.reason:
-            return str(error)
+            missing = f"the server at {self.address} takes no call without a valid --token; `servegrpc token` makes one"
+            return missing if error.reason == "TOKEN_REFUSED" else str(error)
         if error.code is grpc.StatusCode.UNAVAILABLE and self.tls:
             return f"no server with a trusted certificate answers at {self.address}; give its --root-certificates, or no --tls"
         if error.code is grpc.StatusCode.UNAVAILABLE:
@@ -48,12 +53,13 @@ class Server:
 
 def inference_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of the inference port; the command gets a `server` instead."""
-    return _server_options(command, "--address", INFERENCE_ADDRESS, "SERVEGRPC_ADDRESS")
+    return _server_options(command, "--address", INFERENCE_ADDRESS, "SERVEGRPC_ADDRESS", "SERVEGRPC_TOKEN")
 
 
 def management_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of the management port; the command gets a `server` instead."""
-    return _server_options(command, "--management-address", MANAGEMENT_ADDRESS, "SERVEGRPC_MANAGEMENT_ADDRESS")
+    variables = ("SERVEGRPC_MANAGEMENT_ADDRESS", "SERVEGRPC_MANAGEMENT_TOKEN")
+    return _server_options(command, "--management-address", MANAGEMENT_ADDRESS, *variables)
 
 
 def json_text(obj: object, indent: int | None = None) -> str:
@@ -61,7 +67,7 @@ def json_text(obj: object, indent: int | None = None) -> str:
     return json.dumps(obj, default=_plain, ensure_ascii=False, indent=indent)
 
 
-def _server_options(command: Callable[..., None], option: str, default: str, envvar: str) -> Callable[..., None]:
+def _server_options(command: Callable[..., None], option: str, default: str, envvar: str, token_envvar: str) -> Callable[..., None]:
     address = click.option(
         option, "address", metavar="HOST:PORT", default=default, show_default=True, envvar=envvar, show_envvar=True, help="The server."
     )
@@ -70,15 +76,23 @@ def _server_options(command: Callable[..., None], option: str, default: str, env
 
     certificate = click.option("--client-certificate", metavar="FILE", help="PEM certificate to show to a server that asks for one.")
     key = click.option("--client-key", metavar="FILE", help="PEM private key of the client certificate.")
+    shown = click.option("--token", metavar="KEY", default="", envvar=token_envvar, show_envvar=True, help="Key of this port, if it asks.")
 
     @functools.wraps(command)
     def run(
-        *, address: str, tls: bool, root_certificates: str | None, client_certificate: str | None, client_key: str | None, **options: object
+        *,
+        address: str,
+        tls: bool,
+        root_certificates: str | None,
+        client_certificate: str | None,
+        client_key: str | None,
+        token: str,
+        **options: object,
     ) -> None:
         given = Tls(root_certificates, client_key, client_certificate)
-        command(server=Server(address, tls if given == Tls() else given), **options)
+        command(server=Server(address, tls if given == Tls() else given, token), **options)
 
-    return address(tls(roots(certificate(key(run)))))
+    return address(tls(roots(certificate(key(shown(run))))))
 
 
 def _plain(obj: object) -> object:

@@ -1,6 +1,7 @@
 """`servegrpc serve` with TorchServe's configuration: a config.properties, its options, its variables, its snapshots."""
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -158,6 +159,19 @@ def test_new_token(configured, run_cli):
         assert refusal(old.predict, "echo", "x")[1] == "TOKEN_REFUSED"
     with client_of(configured) as new:
         new.predict("echo", "x")
+
+
+def test_token_of_a_command(configured, run_cli):
+    """A command gets the key by option or variable → served; without one → one line that says what is missing."""
+    server, folder = configured
+    command = ("predict", "second", "-i", "x", "--address", server.inference)
+    assert run_cli(*command, "--token", tokens(folder)["inference"]).stdout == "x\n"
+    variables = {**os.environ, "SERVEGRPC_MANAGEMENT_TOKEN": tokens(folder)["management"]}
+    assert run_cli("models", "list", "--management-address", server.management, env=variables).returncode == 0
+    refused = run_cli(*command)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "takes no call without a valid --token" in refused.stderr
+    assert run_cli("health", "--address", server.inference).stdout == "SERVING\n"
 
 
 def test_model_api(configured, archive):

@@ -4,13 +4,17 @@ import os
 import signal
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
-from servers import FREE_PORTS, until
+from servers import FREE_PORTS, SERVEGRPC, until
 
 from servegrpc.client import CallError
+from servegrpc.core.archiver import ArchiveSpec, write_archive
 
 pytestmark = pytest.mark.slow
+
+ECHO = Path(__file__).parents[1] / "handlers" / "echo.py"
 
 SLOW_LOAD = """
 class Handler:
@@ -134,6 +138,25 @@ def test_same_command_again(start, archive):
     assert server.ready_line.endswith("models=m:1.0,about:1.0\n")
     with server.client() as client:
         assert client.model("m").versions[0].target_workers == 2
+
+
+def test_disk_full(start, archive, tmp_path):
+    """The disk is full while an archive is unpacked → refused, nothing is left of it, and the server goes on; so it is after a restart."""
+    large = tmp_path / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(100 * 2**20)
+    spec = ArchiveSpec("large", str(ECHO), "1.0", extra_files=str(large), export_path=str(tmp_path / "store"))
+    limited = ("bash", "-c", 'ulimit -f 65536; exec "$0" "$@"', SERVEGRPC)  # no file may grow beyond 64 MiB
+    server = start(archive("echo"), program=limited, environment={"TMPDIR": str(tmp_path)})
+    with server.client() as client:
+        with pytest.raises(CallError, match=r"could not be read or unpacked: File too large"):
+            client.register(str(write_archive(spec)))
+        assert client.predict("echo", "x").output == "x"
+        assert [model.name for model in client.models()] == ["echo"]
+    (unpacked,) = tmp_path.glob("servegrpc-*/*")
+    assert len(list(unpacked.iterdir())) == 1
+    end(server, signal.SIGKILL)
+    assert start().ready_line.endswith("models=echo:1.0\n")
 
 
 def test_two_servers(start, run_cli, tmp_path):
