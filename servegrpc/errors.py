@@ -9,6 +9,7 @@
     ├── WorkerLost, ResponseTimeout                  what happened to its process
     ├── TokenRefused, ModelApiDisabled               what the caller may not do
     ├── RegionExists, RegionNotFound                 memory that clients share with the server
+    ├── SequenceUnknown, SequenceLost, SequenceLimit, SlowReader
     └── RequestExpired, RequestCancelled, NotSupported, ServerError
 
 A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
@@ -49,7 +50,7 @@ class ServeError(Exception):
     `metadata` becomes ErrorInfo.metadata, `field` (with the message) a BadRequest violation, `retry_after_seconds` a RetryInfo.
     """
 
-    code: ClassVar[Code] = Code.INTERNAL
+    code: Code = Code.INTERNAL  # of the class; a handler may choose its own
     reason: ClassVar[str] = "SERVER_ERROR"
 
     def __init__(self, message: str, *, field: str = "", retry_after_seconds: float | None = None, **metadata: object) -> None:

@@ -94,12 +94,16 @@ class FakeEngine:
 
 
 class FakeWorker:
-    """One fake worker. `batches` are those sent and not answered."""
+    """One fake worker. `batches` are those sent and not answered; `flags` what it was told of callers, by request."""
 
     def __init__(self, spec: WorkerSpec, events: WorkerEvents, pid: int) -> None:
         self.spec = spec
         self.pid = pid
         self.batches: deque[Sequence[Request]] = deque()
+        self.flags: dict[Request, tuple[bool, bool]] = {}
+        self.ended_sequences: list[str] = []
+        self.slots = 0
+        self._places: dict[int, list[int]] = {}  # the places of the requests, by their id()
         self.stopped = False
         self.killed = ""
         self.gone = False
@@ -110,16 +114,26 @@ class FakeWorker:
 
     # --- what the pool calls
 
-    def send(self, batch: Sequence[Request]) -> bool:
+    def send(self, ticket: int, batch: Sequence[Request]) -> bool:
         """Take a batch; one that comes after `stop` is lost, as in the real one."""
         with self._changed:
             if self.gone:
                 return False
             if not self.stopped:
-                assert len(self.batches) < 2, "a third batch in flight"
+                assert self.slots or len(self.batches) < 2, "a third batch in flight"
                 self.batches.append(batch)
+                self._places |= {id(request): [ticket, index] for index, request in enumerate(batch)}
             self._changed.notify()
             return True
+
+    def set_flags(self, ticket: int, index: int, *, left: bool = False, paused: bool = False) -> None:
+        """Note what is told of a caller."""
+        (request,) = [one for batch in self.batches for one in batch if self._places[id(one)] == [ticket, index]]
+        self.flags[request] = (left, paused)
+
+    def end_sequence(self, sequence_id: str) -> None:
+        """Note that a sequence has ended."""
+        self.ended_sequences.append(sequence_id)
 
     def stop(self, grace_seconds: float) -> None:
         """End after what was sent."""
@@ -136,9 +150,10 @@ class FakeWorker:
 
     # --- what a test calls, or the thread
 
-    def become_ready(self) -> None:
+    def become_ready(self, slots: int = 0) -> None:
         """Say that the handler is loaded."""
-        self._events.ready(self.spec.worker_id)
+        self.slots = slots
+        self._events.ready(self.spec.worker_id, slots)
 
     def answer(self, calls: int | None = None) -> None:
         """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""
@@ -147,18 +162,30 @@ class FakeWorker:
             count = len(batch) if calls is None else calls * self.spec.batch_size
             if count < len(batch):
                 self.batches.appendleft(batch[count:])
-        bodies = [inference_pb2.PredictResponse(request_id=request.request_id).SerializeToString() for request in batch[:count]]
-        self._events.answered(self.spec.worker_id, [Reply(body) for body in bodies])
+        self._events.answered(self.spec.worker_id, [self.reply(request) for request in batch[:count]])
+
+    def reply(self, request: Request, *, more: bool = False) -> Reply:
+        """Return the reply to a request: its id."""
+        ticket, index = self._places[id(request)]
+        body = inference_pb2.PredictResponse(request_id=request.request_id).SerializeToString()
+        return Reply(body, more=more, ticket=ticket, index=index)
+
+    def send_message(self, request: Request) -> None:
+        """Send a message of a request's stream."""
+        self._events.answered(self.spec.worker_id, [self.reply(request, more=True)])
 
     def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = (), blameless: bool = False) -> None:
         """End: as it was told, or by `cause`. Of what it has, the next call of the handler has begun."""
         with self._changed:
             started = min(self.spec.batch_size, len(self.batches[0])) if self.batches else 0
-            untouched = sum(map(len, self.batches)) - started
+            tickets = {self._places[id(request)][0]: 0 for batch in self.batches for request in batch}
+            if self.batches:
+                ticket, index = self._places[id(self.batches[0][0])]
+                tickets[ticket] = index + started
             self.gone = True
             self.batches.clear()
         cause = self.killed or cause or "exit code 0: it ended by itself"
-        self._events.exited(self.spec.worker_id, WorkerExit(cause, load_error, output, untouched, blameless))
+        self._events.exited(self.spec.worker_id, WorkerExit(cause, load_error, output, tickets, blameless))
 
     def wait_for(self, done: Callable[[], object]) -> None:
         """Block until `done()`, checked whenever the pool calls."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Generic, TypeVar
 
+from servegrpc.core.sequences import LiveSequence
 from servegrpc.errors import QueueFull
 from servegrpc.reply import Reply
 
@@ -24,7 +25,8 @@ WorkerT = TypeVar("WorkerT")
 class Request:
     """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
 
-    `answer` is called exactly once, from any thread, and must not block. `deadline` is in monotonic seconds.
+    `answer` is called exactly once, from any thread, and must not block; before it, `message`, if given, for each message of a stream.
+    `deadline` is in monotonic seconds.
     """
 
     payload: bytes
@@ -34,7 +36,16 @@ class Request:
     deadline: float = math.inf
     headers: tuple[tuple[str, str], ...] = ()
     arrived: float = field(default_factory=monotonic)
+    message: Callable[[Reply], None] | None = None
+    sequence: LiveSequence | None = None
     waiting: bool = False
+    held: bool = False  # it waits for one worker, or for another request of its sequence
+    left: bool = False  # its caller left while it was run
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its caller takes more than one message."""
+        return self.message is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,9 @@ class BatchQueue(Generic[WorkerT]):
     not full waits until its oldest request has waited that long since arrival. A worker holds at most two hand-overs: the second is
     given while it computes the first, and only when full, since a part-filled one loses nothing by waiting for more.
     Worst-case wait of a request with no worker busy: `max_batch_delay_seconds`.
+
+    Live workers take what waits at any time, while they have fewer requests than slots. The requests of a sequence go to the worker
+    that got the first one, each when the one before it has been answered: so no batch holds two of them.
     """
 
     MAX_IN_FLIGHT = 2
@@ -64,14 +78,19 @@ class BatchQueue(Generic[WorkerT]):
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
         self._waiting = 0  # requests in _requests that are still wanted
-        self._idle: list[WorkerT] = []
+        self._pinned: dict[WorkerT, deque[Request]] = {}  # requests of sequences, by the worker that has their state
+        self._bound: dict[WorkerT, set[LiveSequence]] = {}
+        self._held = 0  # requests in _pinned, or behind another of their sequence, that are still wanted
+        self._lost: list[tuple[LiveSequence, list[Request]]] = []
+        self._live = 0  # the slots of a live worker
+        self._idle: list[WorkerT] = []  # live ones: those with room
         self._half_busy: list[WorkerT] = []
         self._in_flight: dict[WorkerT, int] = {}
         self._leaving: dict[WorkerT, int] = {}  # batches in flight of workers that were removed
 
     def __len__(self) -> int:
         """The number of requests that wait."""
-        return self._waiting
+        return self._waiting + self._held
 
     @property
     def has_idle_worker(self) -> bool:
@@ -81,20 +100,72 @@ class BatchQueue(Generic[WorkerT]):
     def put(self, request: Request) -> None:
         """Queue one request, without blocking; call `assign` next.
 
-        Raises QueueFull when `max_queue_size` requests wait already.
+        Raises QueueFull when `max_queue_size` requests wait already, LookupError when its sequence has ended.
         """
         with self._lock:
-            if self._waiting >= self.max_queue_size:
-                raise QueueFull(f"{self._waiting} requests wait already", max_queue_size=self.max_queue_size)
-            request.waiting = True
+            if self._waiting + self._held >= self.max_queue_size:
+                raise QueueFull(f"{len(self)} requests wait already", max_queue_size=self.max_queue_size)
+            if request.sequence:
+                self._put_in_sequence(request, request.sequence)
+            else:
+                request.waiting = True
+                self._requests.append(request)
+                self._waiting += 1
+
+    def _put_in_sequence(self, request: Request, sequence: LiveSequence) -> None:
+        if sequence.lost:
+            raise LookupError(sequence.id)
+        request.waiting = True
+        request.held = sequence.busy or sequence.worker is not None
+        if sequence.busy:
+            sequence.waiting.append(request)
+        elif sequence.worker is None:
             self._requests.append(request)
-            self._waiting += 1
+        else:
+            self._pinned.setdefault(sequence.worker, deque()).append(request)  # type: ignore[arg-type]  # it is a WorkerT
+        sequence.busy = True
+        self._held += request.held
+        self._waiting += not request.held
+
+    def advance(self, sequence: LiveSequence) -> None:
+        """Let the next request of a sequence wait for its worker: the one before it is answered. Call `assign` next."""
+        with self._lock:
+            sequence.begun = True
+            self._advance(sequence)
+
+    def _advance(self, sequence: LiveSequence) -> None:
+        sequence.busy = False
+        sequence.used = monotonic()
+        while sequence.waiting:
+            request = sequence.waiting.pop(0)
+            if request.waiting:
+                self._held -= 1
+                self._put_in_sequence(request, sequence)
+                return
+
+    def close(self, sequence: LiveSequence) -> list[Request]:
+        """Forget a sequence; returns what waited for a request of it to end. The caller answers them."""
+        with self._lock:
+            sequence.lost = True
+            self._bound.get(sequence.worker, set()).discard(sequence)  # type: ignore[arg-type]  # it is a WorkerT
+            return self._withdraw(sequence.waiting)
+
+    def _withdraw(self, requests: list[Request]) -> list[Request]:
+        taken = [request for request in requests if request.waiting]
+        for request in taken:
+            request.waiting = False
+            self._held -= request.held
+            self._waiting -= not request.held
+        requests.clear()
+        return taken
 
     def put_back(self, requests: Sequence[Request]) -> None:
         """Queue requests at the head again, in order, whatever the limit: they were accepted before."""
         with self._lock:
             for request in reversed(requests):
-                request.waiting = True
+                request.waiting, request.held = True, False
+                if request.sequence:
+                    request.sequence.worker = None
                 self._requests.appendleft(request)
             self._waiting += len(requests)
 
@@ -105,7 +176,10 @@ class BatchQueue(Generic[WorkerT]):
                 return False
             request.waiting = False
             request.payload = b""  # it may lie in the queue for a while yet
-            self._waiting -= 1
+            self._held -= request.held
+            self._waiting -= not request.held
+            if request.sequence and request not in request.sequence.waiting:
+                self._advance(request.sequence)
             if len(self._requests) > 2 * self._waiting + 64:  # cancelled ones are skipped lazily, but must not pile up
                 self._requests = deque(r for r in self._requests if r.waiting)
             return True
@@ -113,16 +187,17 @@ class BatchQueue(Generic[WorkerT]):
     def clear(self) -> list[Request]:
         """Take all requests out; the caller answers them."""
         with self._lock:
-            taken = [request for request in self._requests if request.waiting]
-            for request in taken:
-                request.waiting = False
+            waiting = [request for one in (self._requests, *self._pinned.values()) for request in one]
+            sequences = {request.sequence for request in waiting if request.sequence}.union(*self._bound.values())
+            behind = [request for sequence in sequences for request in sequence.waiting]
             self._requests.clear()
-            self._waiting = 0
-            return taken
+            self._pinned.clear()
+            return self._withdraw(waiting + behind)
 
-    def add_worker(self, worker: WorkerT) -> None:
-        """Let a worker take batches; call `assign` next."""
+    def add_worker(self, worker: WorkerT, slots: int = 0) -> None:
+        """Let a worker take batches; call `assign` next. With `slots`, as all have then or none, it is live."""
         with self._lock:
+            self._live = slots
             self._in_flight[worker] = 0
             self._idle.append(worker)
 
@@ -132,6 +207,7 @@ class BatchQueue(Generic[WorkerT]):
             for free in (self._idle, self._half_busy):
                 if worker in free:
                     free.remove(worker)
+            self._unbind(worker)
             left = self._in_flight.pop(worker, 0)
             if left:
                 self._leaving[worker] = left
@@ -143,8 +219,39 @@ class BatchQueue(Generic[WorkerT]):
         with self._lock:
             self._leaving.pop(worker, None)
 
+    def has_pinned(self, worker: WorkerT) -> bool:
+        """Whether requests wait that only this worker can run."""
+        with self._lock:
+            behind = (request for sequence in self._bound.get(worker, ()) for request in sequence.waiting)
+            return any(request.waiting for request in (*self._pinned.get(worker, ()), *behind))
+
+    def take_lost(self) -> list[tuple[LiveSequence, list[Request]]]:
+        """Return the sequences that have lost their worker since the last call, with what waited of them; the caller answers those."""
+        with self._lock:
+            lost, self._lost = self._lost, []
+            return lost
+
+    def _unbind(self, worker: WorkerT) -> None:
+        """Give the sequences up that began on a worker; those that did not may begin on another."""
+        pinned = self._pinned.pop(worker, deque())
+        for sequence in self._bound.pop(worker, set()):
+            sequence.worker = None
+            heads = [request for request in pinned if request.sequence is sequence]
+            if sequence.begun:
+                sequence.lost = True
+                self._lost.append((sequence, self._withdraw(heads) + self._withdraw(sequence.waiting)))
+            else:
+                for request in heads:
+                    self._held -= request.waiting
+                    self._waiting += request.waiting
+                    request.held = False
+                    self._requests.appendleft(request)
+
     def release(self, worker: WorkerT) -> bool:
-        """Note that a worker has answered one batch; call `assign` next. Returns True for the last batch of one that was removed."""
+        """Note that a worker has answered one batch, a live one one request; call `assign` next.
+
+        Returns True for the last one of a worker that was removed.
+        """
         with self._lock:
             if worker not in self._in_flight:
                 self._leaving[worker] -= 1
@@ -153,7 +260,10 @@ class BatchQueue(Generic[WorkerT]):
                 del self._leaving[worker]
                 return True
             self._in_flight[worker] -= 1
-            if self._in_flight[worker]:
+            if self._live:
+                if worker not in self._idle:
+                    self._idle.append(worker)
+            elif self._in_flight[worker]:
                 self._half_busy.append(worker)
             else:
                 if worker in self._half_busy:
@@ -170,19 +280,50 @@ class BatchQueue(Generic[WorkerT]):
         with self._lock:
             batches: list[tuple[WorkerT, list[Request]]] = []
             dropped: list[Request] = []
-            next_at = math.inf
+            next_at = self._assign_pinned(now, batches, dropped) if self._held else math.inf
+            if self._live:
+                self._assign_live(now, batches, dropped)
+                return Assignment(batches, dropped, next_at)
             while self._waiting:
                 due = self._oldest().arrived + self.max_batch_delay_seconds
                 full = self._waiting >= self.batch_size
                 if not self._idle and not (full and prefetch and self._half_busy):
                     break
                 if not full and due > now:
-                    next_at = due
+                    next_at = min(next_at, due)
                     break
                 batch = self._take(now, self._share(calls, prefetch), dropped)
                 if batch:
-                    batches.append((self._take_worker(), batch))
+                    batches.append((self._take_worker(batch), batch))
             return Assignment(batches, dropped, next_at)
+
+    def _assign_pinned(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> float:
+        """Give idle workers what only they can run, filled up with what anyone can; returns when to look again."""
+        next_at = math.inf
+        for worker in [worker for worker in self._idle if self._pinned.get(worker)]:
+            pinned = self._pinned[worker]
+            room = self._live - self._in_flight[worker] if self._live else self.batch_size
+            due = min((request.arrived for request in pinned if request.waiting), default=-math.inf) + self.max_batch_delay_seconds
+            if not self._live and len(pinned) + self._waiting < room and due > now:
+                next_at = min(next_at, due)
+                continue
+            batch = self._take(now, room, dropped, pinned)
+            if len(batch) < room and not self._live:
+                batch += self._take(now, room - len(batch), dropped)
+            if batch:
+                self._occupy(worker, batch)
+                batches.append((worker, batch))
+        return next_at
+
+    def _assign_live(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> None:
+        """Give what waits to those that have the most room, in equal shares."""
+        while self._waiting and self._idle:
+            worker = min(self._idle, key=self._in_flight.__getitem__)
+            share = -(-self._waiting // len(self._idle))
+            batch = self._take(now, min(self._live - self._in_flight[worker], share), dropped)
+            if batch:
+                self._occupy(worker, batch)
+                batches.append((worker, batch))
 
     def _share(self, calls: int, prefetch: bool) -> int:
         """How many requests the next hand-over takes: full batches only, unless there is less than one."""
@@ -195,25 +336,45 @@ class BatchQueue(Generic[WorkerT]):
             self._requests.popleft()
         return self._requests[0]
 
-    def _take(self, now: float, limit: int, dropped: list[Request]) -> list[Request]:
+    def _take(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request] | None = None) -> list[Request]:
+        source = self._requests if pinned is None else pinned
         batch: list[Request] = []
-        while self._waiting and len(batch) < limit:
-            request = self._requests.popleft()
+        while source and len(batch) < limit:
+            request = source.popleft()
             if not request.waiting:
                 continue
             request.waiting = False
-            self._waiting -= 1
+            if request.held:
+                self._held -= 1
+            else:
+                self._waiting -= 1
             if request.deadline <= now:
                 dropped.append(request)
+                if request.sequence:
+                    self._advance(request.sequence)
             else:
                 batch.append(request)
         return batch
 
-    def _take_worker(self) -> WorkerT:
-        if self._idle:
-            worker = self._idle.pop()
-            self._half_busy.append(worker)
-        else:
-            worker = self._half_busy.pop(0)
-        self._in_flight[worker] += 1
+    def _take_worker(self, batch: list[Request]) -> WorkerT:
+        worker = self._idle[-1] if self._idle else self._half_busy[0]
+        self._occupy(worker, batch)
         return worker
+
+    def _occupy(self, worker: WorkerT, batch: list[Request]) -> None:
+        """Note that a worker, idle or half busy, gets a batch, and the sequences that begin with it."""
+        if self._live:
+            self._in_flight[worker] += len(batch)
+            if self._in_flight[worker] >= self._live:
+                self._idle.remove(worker)
+        else:
+            if worker in self._idle:
+                self._idle.remove(worker)
+                self._half_busy.append(worker)
+            else:
+                self._half_busy.remove(worker)
+            self._in_flight[worker] += 1
+        for request in batch:
+            if request.sequence and request.sequence.worker is None:
+                request.sequence.worker = worker
+                self._bound.setdefault(worker, set()).add(request.sequence)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from servegrpc.core.batching import Request
@@ -45,8 +45,12 @@ class WorkerExit:
     cause: str
     load_error: str = ""
     output: Sequence[str] = ()  # its last lines
-    untouched: int = 0  # how many of the requests it had, the last ones sent, never reached its handler
+    started: Mapping[int, int] = field(default_factory=dict)  # by ticket: how many requests of a hand-over may have reached its handler
     blameless: bool = False  # it ended with what it was forked from, not by itself
+
+
+class UnknownRequestError(Exception):
+    """A worker has answered what it was not asked."""
 
 
 class Worker(Protocol):
@@ -56,11 +60,18 @@ class Worker(Protocol):
     def pid(self) -> int:
         """The process id; 0 while it is not started."""
 
-    def send(self, batch: Sequence[Request]) -> bool:
+    def send(self, ticket: int, batch: Sequence[Request]) -> bool:
         """Hand over requests, `batch_size` for each call of the handler; at most two hand-overs are in flight.
 
-        Returns False when the worker has ended, and its exit will be reported: then nothing was sent.
+        A live worker takes any number of hand-overs, of as many requests in all as it has slots. `ticket` is new for each
+        hand-over. Returns False when the worker has ended, and its exit will be reported: then nothing was sent.
         """
+
+    def set_flags(self, ticket: int, index: int, *, left: bool = False, paused: bool = False) -> None:
+        """Tell it that the caller of a request it has not answered has left, or cannot take more messages for now."""
+
+    def end_sequence(self, sequence_id: str) -> None:
+        """Tell it that no more requests of a sequence will come."""
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
@@ -72,11 +83,17 @@ class Worker(Protocol):
 class WorkerEvents(Protocol):
     """What an engine tells about a worker, in order, from one thread per worker. After `exited` nothing more comes."""
 
-    def ready(self, worker_id: int) -> None:
-        """The handler is loaded."""
+    def ready(self, worker_id: int, slots: int) -> None:
+        """The handler is loaded. With `slots` the worker is live: it takes further requests while it works on others, so many at once."""
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
-        """The next `len(replies)` requests sent to it are answered, in the order sent."""
+        """Some of its requests, named by ticket and index, are answered, or have got a message of their stream.
+
+        Raises UnknownRequestError when it does not have them.
+        """
+
+    def measured(self, worker_id: int, records: Sequence[object]) -> None:
+        """Its handler has recorded metrics: [name, type, unit, value, [[dimension, value], …]] each, as it says."""
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
         """The worker is gone."""

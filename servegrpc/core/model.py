@@ -35,6 +35,12 @@ class ModelSettings:
     response_timeout_seconds: float = 120.0
     startup_timeout_seconds: float = 120.0
     max_queue_size: int = 1000
+    max_sequences: int = 10_000
+    max_sequence_queue_size: int = 100
+    sequence_max_idle_seconds: float = 0.0  # 0: no limit
+    sequence_timeout_seconds: float = 0.0  # 0: no limit
+    on_slow_reader: str = "pause"  # or "end"
+    stream_buffer_bytes: int = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ All state changes under one lock; requests are answered and batches sent outside
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -21,10 +22,23 @@ from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit, WorkerSpec
 from servegrpc.core.model import TRANSITIONS, ModelSettings, State
 from servegrpc.core.pace import Pace
 from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
-from servegrpc.errors import Code, Draining, ModelLoadFailed, NoWorkers, QueueFull, RequestExpired, ResponseTimeout, ServeError, WorkerLost
+from servegrpc.errors import (
+    Code,
+    Draining,
+    ModelLoadFailed,
+    NoWorkers,
+    QueueFull,
+    RequestExpired,
+    ResponseTimeout,
+    SequenceLimit,
+    SequenceUnknown,
+    ServeError,
+    WorkerLost,
+)
 from servegrpc.reply import Reply
 
 log = structlog.get_logger()
@@ -55,6 +69,14 @@ class WorkerPool:
         self.cause = ""
         self.label = f'Model "{spec.model_name}" version {spec.model_version}'
         self.queue: BatchQueue[WorkerRecord] = BatchQueue(settings.batch_size, settings.max_batch_delay_seconds, settings.max_queue_size)
+        self.sequences = SequenceTable(
+            self.label,
+            settings.max_sequences,
+            settings.sequence_max_idle_seconds,
+            settings.sequence_timeout_seconds,
+            self._sequence_ended,
+        )
+        self._expires_at = math.inf
         self._engine = engine
         self._slots = slots
         self._timer = timer
@@ -88,24 +110,82 @@ class WorkerPool:
         """
         if self.state is not State.ACTIVE or not self.target:
             self._refuse()
+        if request.sequence and len(request.sequence.waiting) >= self.settings.max_sequence_queue_size:
+            message = f'{self.label}: {len(request.sequence.waiting)} requests of sequence "{request.sequence.id}" wait already.'
+            limit = SequenceLimit(message, retry_after_seconds=self.expected_wait())
+            raise limit.about(
+                **self._names(), sequence_id=request.sequence.id, max_sequence_queue_size=self.settings.max_sequence_queue_size
+            )
         try:
             self.queue.put(request)
         except QueueFull as error:
             wait = self.expected_wait()
             full = QueueFull(f"{self.label}: {error.message}.", retry_after_seconds=wait, max_queue_size=self.queue.max_queue_size)
             raise full.about(**self._names()) from None
+        except LookupError as error:
+            self.sequences.get(str(error.args[0]))  # raises what became of it
+            raise SequenceUnknown(f"{self.label}: the sequence was started anew.", sequence_id=error.args[0]).about(
+                **self._names()
+            ) from None
+        self.stats.accepted += 1
         if self.state is State.FAILED:
             self._give_up_waiting()  # it failed between the check and the put
         return self.queue.has_idle_worker and len(self.queue) >= self.settings.batch_size
 
     def cancel(self, request: Request) -> bool:
-        """Drop a request whose caller left. Returns False when a worker has it already; it is then answered as usual."""
+        """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""
         if not self.queue.cancel(request):
+            request.left = True
+            any(record.set_flags(request, left=True) for record in self.records())
             return False
         self.stats.replies[Code.CANCELLED] += 1
         if not self.target:
             self._leave()
         return True
+
+    def pause(self, request: Request, *, paused: bool) -> None:
+        """Tell the worker that has a streamed request whether its caller cannot take more messages now."""
+        any(record.set_flags(request, paused=paused) for record in self.records())
+
+    def sequence(self, sequence_id: str, *, start: bool | None = None) -> LiveSequence:
+        """Return the sequence to put a request into; with `start` it begins anew, with None when there is none.
+
+        Raises SequenceLimit, SequenceUnknown or SequenceLost.
+        """
+        if start is None:
+            start = not self.sequences.has(sequence_id)
+        sequence = self.sequences.start(sequence_id) if start else self.sequences.get(sequence_id)
+        self._expire_later(self.sequences.expire(monotonic()))
+        return sequence
+
+    def close_sequence(self, sequence: LiveSequence) -> None:
+        """End a sequence when the request of it that runs has ended; what else waits of it is refused."""
+        self.sequences.end(sequence.id)
+
+    def _expire_later(self, when: float) -> None:
+        if when < self._expires_at:
+            self._expires_at = when
+            self._timer.call_at(when, self._expire)
+
+    def _expire(self) -> None:
+        self._expires_at = math.inf
+        self._expire_later(self.sequences.expire(monotonic()))
+
+    def _sequence_ended(self, sequence: LiveSequence) -> None:
+        waiting = self.queue.close(sequence)
+        record = sequence.worker
+        if isinstance(record, WorkerRecord) and record.worker and not record.gone:
+            record.worker.end_sequence(sequence.id)
+        message = f'{self.label}: sequence "{sequence.id}" was ended while the request waited for the one before it; it was not run.'
+        for request in waiting:
+            self._answer(request, Reply(error=SequenceUnknown(message, sequence_id=sequence.id).about(**self._names())))
+
+    def _answer_lost(self, how: str) -> None:
+        """End the sequences that have lost their worker, and answer what waited of them."""
+        for sequence, waiting in self.queue.take_lost():
+            self.sequences.end(sequence.id, f"lost: {how}")
+            for request in waiting:
+                self._answer(request, Reply(error=self.sequences.lost(sequence.id, f"lost: {how}").about(**self._names())))
 
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
@@ -150,7 +230,7 @@ class WorkerPool:
         now = monotonic()
         if not record.send(requests, now):
             self.queue.forget_worker(record)
-            self.queue.put_back(requests)
+            self._put_back(requests, "its worker ended")
             return False
         for request in requests:
             self.stats.queue_seconds.observe(now - request.arrived)
@@ -159,34 +239,44 @@ class WorkerPool:
             self._timer.call_at(now + self.settings.response_timeout_seconds, lambda: self._check_response(record))
         return True
 
+    def _put_back(self, requests: Sequence[Request], how: str) -> None:
+        """Queue again what no worker has begun, but for requests of sequences whose state is gone."""
+        self.queue.put_back([request for request in requests if not (request.sequence and request.sequence.lost)])
+        for request in requests:
+            if request.sequence and request.sequence.lost:
+                self._answer(request, Reply(error=self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._names())))
+        self._answer_lost(how)
+
     def _check_response(self, record: WorkerRecord) -> None:
         """Kill a worker whose requests take too long; runs at the earliest time that can be, and once per time-out at most."""
         due = record.overdue_at(self.settings.response_timeout_seconds)
         if due is None:
             return
-        if due > monotonic():
-            self._timer.call_at(due, lambda: self._check_response(record))
+        now = monotonic()
+        if due > now:  # never, while it waits for slow readers
+            self._timer.call_at(min(due, now + self.settings.response_timeout_seconds), lambda: self._check_response(record))
         elif record.worker:
             record.timed_out = True
             record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
 
     # --- worker events
 
-    def ready(self, worker_id: int) -> None:
+    def ready(self, worker_id: int, slots: int) -> None:
         """A worker has loaded its handler."""
         with self._changed:
             record = self._records[worker_id]
             if record.state is WorkerState.STARTING:
                 record.state = WorkerState.READY
+                record.live = slots > 0
                 self._ever_ready = True
-                self.queue.add_worker(record)
+                self.queue.add_worker(record, slots)
             self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
             self._settle()
         self.pump()
         self._on_change()
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
-        """A worker has answered its next requests."""
+        """A worker has answered some of its requests."""
         record = self._records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
@@ -194,12 +284,24 @@ class WorkerPool:
             self._failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)
+        released = sum(not reply.more for reply in replies) if record.live else len(finished)
+        for request, reply in pairs:
+            if request.sequence and not reply.more:
+                self.queue.advance(request.sequence)
+        for _ in range(released):
             if self.queue.release(record) and record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)
-        if finished:
+        if released:
             self.pump()  # before answering: the worker waits, the callers have their replies either way
         for request, reply in pairs:
-            self._answer(request, reply)
+            if not reply.more:
+                self._answer(request, reply)
+            elif request.message:
+                request.message(reply)
+
+    def measured(self, worker_id: int, records: Sequence[object]) -> None:  # noqa: ARG002 - the numbers of all workers are one
+        """A worker's handler has recorded metrics."""
+        self.stats.handler_metrics.add(records)
 
     def _note_batches(self, hand_over: HandOver, now: float) -> None:
         full, rest = divmod(len(hand_over.requests), self.settings.batch_size)
@@ -209,18 +311,22 @@ class WorkerPool:
         self._pace.learn(now - hand_over.sent, full + bool(rest))
 
     def _answer(self, request: Request, reply: Reply) -> None:
-        self.stats.replies[int(reply.error.code) if reply.error else reply.code] += 1
+        code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
+        self.stats.replies[code] += 1
         self.stats.request_seconds.observe(monotonic() - request.arrived)
         request.answer(reply)
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
         """A worker is gone: answer what it ran, put back what it had not started, and replace it when it is missed."""
         record = self._records[worker_id]
-        running, untouched = record.end(exit_.untouched)
-        self.queue.put_back(untouched)
+        running, untouched = record.end(exit_)
+        for request in running:
+            if request.sequence:
+                request.sequence.begun = True  # it may have
+        self.queue.forget_worker(record)
+        self._put_back(untouched, exit_.cause)
         with self._changed:
             del self._records[worker_id]
-            self.queue.forget_worker(record)
             self._slots.give_back(record.device)
             if record.state is WorkerState.STOPPING:
                 self._log.info("worker stopped", worker=worker_id)
@@ -258,6 +364,8 @@ class WorkerPool:
 
     def _loss(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
         about = {**self._names(), "worker": record.id, "request_id": request.request_id}
+        if request.sequence:
+            return self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}").about(**about)
         if record.timed_out:
             timeout = f"{self.settings.response_timeout_seconds:g}s"
             message = f"{self.label}: the handler took longer than {timeout}, and its worker was replaced."
@@ -328,10 +436,13 @@ class WorkerPool:
                         if not self._start():
                             break
             for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
+                if not self.target and self.queue.has_pinned(record):
+                    continue  # it has what only it can finish; it follows when that is taken
                 record.state = WorkerState.STOPPING
                 if self.queue.remove_worker(record):
                     stops.append(record)
             self._settle()
+        self._answer_lost("its worker was stopped")
         for record in stops:
             if record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)

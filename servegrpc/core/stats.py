@@ -15,6 +15,7 @@ class PoolStats:
     """Totals since the version was registered; times are seconds."""
 
     def __init__(self) -> None:
+        self.accepted = 0  # requests; each will be among the replies
         self.replies: Counter[int] = Counter()  # by status code
         self.request_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to reply
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from time import monotonic
 
 from servegrpc.core.batching import Request
-from servegrpc.core.engine import Worker
+from servegrpc.core.engine import UnknownRequestError, Worker, WorkerExit
 from servegrpc.core.placement import Device
 from servegrpc.reply import Reply
 
@@ -26,11 +26,12 @@ class WorkerState(IntEnum):
 
 @dataclass(slots=True)
 class HandOver:
-    """Requests that a worker has, sent together; `sent` is when it can have begun with them."""
+    """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give."""
 
-    requests: list[Request]
+    requests: list[Request | None]
     sent: float
-    answered: int = 0
+    since: float
+    left: int
 
 
 @dataclass(slots=True, eq=False)
@@ -42,48 +43,79 @@ class WorkerRecord:
     start_time: float = field(default_factory=time.time)  # seconds since the epoch
     started: float = field(default_factory=monotonic)
     state: WorkerState = WorkerState.STARTING
+    live: bool = False
     worker: Worker | None = None
-    in_flight: deque[HandOver] = field(default_factory=deque)
+    in_flight: dict[int, HandOver] = field(default_factory=dict)  # by ticket, oldest first
     gone: bool = False
     timed_out: bool = False
     watched: bool = False  # a check of its response time is due
+    _last_ticket: int = 0
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
     def send(self, requests: list[Request], now: float) -> bool:
         """Hand requests over; returns False when the worker has just gone, and nothing was done."""
         with self._sending:
-            if self.gone or self.worker is None or not self.worker.send(requests):
+            self._last_ticket = ticket = (self._last_ticket + 1) & 0xFFFFFFFF
+            if self.gone or self.worker is None or not self.worker.send(ticket, requests):
                 return False
-            self.in_flight.append(HandOver(requests, now))  # `take` waits for the lock, so that a quick answer finds it
+            self.in_flight[ticket] = HandOver([*requests], now, now, len(requests))  # `take` waits for the lock: it finds it
             return True
 
     def take(self, replies: Sequence[Reply], now: float) -> tuple[list[tuple[Request, Reply]], list[HandOver]]:
-        """Match replies with the next requests in flight; returns the pairs, and the hand-overs that are thereby finished."""
+        """Match replies with the requests in flight; returns the pairs, and the hand-overs that are thereby finished.
+
+        Raises UnknownRequestError when there is no such request.
+        """
         pairs: list[tuple[Request, Reply]] = []
         finished: list[HandOver] = []
         with self._sending:
             for reply in replies:
-                hand_over = self.in_flight[0]
-                pairs.append((hand_over.requests[hand_over.answered], reply))
-                hand_over.answered += 1
-                if hand_over.answered == len(hand_over.requests):
-                    finished.append(self.in_flight.popleft())
-                    if self.in_flight:
-                        self.in_flight[0].sent = now  # it starts only now
+                hand_over = self.in_flight.get(reply.ticket)
+                if hand_over is None or reply.index >= len(hand_over.requests):
+                    raise UnknownRequestError(f"it answered request {reply.index} of hand-over {reply.ticket}, which it does not have")
+                request = hand_over.requests[reply.index]
+                if request is None:
+                    raise UnknownRequestError(f"it answered request {reply.index} of hand-over {reply.ticket} twice")
+                pairs.append((request, reply))
+                if reply.more:
+                    hand_over.since = now if hand_over.since < now else hand_over.since  # not while it is paused
+                    continue
+                hand_over.requests[reply.index] = None
+                hand_over.left -= 1
+                if not hand_over.left:
+                    finished.append(self.in_flight.pop(reply.ticket))
+                    if self.in_flight and not self.live:
+                        next(iter(self.in_flight.values())).since = now  # it starts only now
         return pairs, finished
 
-    def end(self, untouched: int) -> tuple[list[Request], list[Request]]:
-        """Note that it is gone; returns the requests that were running, and the last `untouched` ones, which never reached the handler."""
+    def set_flags(self, request: Request, *, left: bool = False, paused: bool = False) -> bool:
+        """Tell the worker about a request's caller, if it has that request."""
+        with self._sending:
+            for ticket, hand_over in self.in_flight.items():
+                if request in hand_over.requests and self.worker:
+                    hand_over.since = math.inf if paused else monotonic()  # a pause is no fault of the handler
+                    self.worker.set_flags(ticket, hand_over.requests.index(request), left=left, paused=paused)
+                    return True
+        return False
+
+    def end(self, exit_: WorkerExit) -> tuple[list[Request], list[Request]]:
+        """Note that it is gone; returns the requests that were running, and those that never reached the handler."""
+        running: list[Request] = []
+        untouched: list[Request] = []
         with self._sending:
             self.gone = True
-            left = [request for hand_over in self.in_flight for request in hand_over.requests[hand_over.answered :]]
+            for ticket, hand_over in self.in_flight.items():
+                started = exit_.started.get(ticket, 0)
+                running += [request for request in hand_over.requests[:started] if request]
+                untouched += [request for request in hand_over.requests[started:] if request]
             self.in_flight.clear()
-        return left[: len(left) - untouched], left[len(left) - untouched :]
+        return running, untouched
 
     def overdue_at(self, timeout_seconds: float) -> float | None:
-        """Return when the oldest hand-over will have taken too long; None when there is none, and no check is due any more."""
+        """Return when the worker will have been silent for too long; None when it has nothing to do, and no check is due any more."""
         with self._sending:
             if self.gone or not self.in_flight:
                 self.watched = False
                 return None
-            return self.in_flight[0].sent + timeout_seconds
+            hand_overs = list(self.in_flight.values())
+            return min(hand_over.since for hand_over in (hand_overs if self.live else hand_overs[:1])) + timeout_seconds

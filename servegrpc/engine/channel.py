@@ -1,20 +1,23 @@
 """The channel between the server and one worker: control messages on a SEQPACKET socket, large payloads in slabs.
 
-    server ── LOAD, BATCH, STOP ──────────► worker
-           ◄── LOADED, LOAD_FAILED, REPLIES ──
+    server ── LOAD, BATCH, FLAG, SEQUENCE_ENDED, STOP ──────────► worker
+           ◄── LOADED, LOAD_FAILED, REPLIES, TAKEN, METRICS ──
 
-A channel has two lanes, each with a slab for requests and one for replies, so that one batch is copied while another is computed.
-A third memfd, the board, says for each lane how many of its requests have reached the handler, so that after a crash the server knows
-which may be run elsewhere.
+Every hand-over has a ticket, a number of the server's; a reply names its request by ticket and index. A channel has two lanes, each with
+a slab for requests and one for replies, so that one batch is copied while another is computed. One more memfd, the board, says for each
+lane how many of its requests have reached the handler, so that after a crash the server knows which may be run elsewhere, and which
+callers have left or cannot take more messages now.
 
-A lane's slabs belong to the server until it sends a batch on it, to the worker until it has sent the last reply, and then to the
-server again, which copies the replies out before it uses the lane anew. Both processes use this module; it imports nothing of ours but
-`reply` and `slab`.
+A lane's request slab belongs to the server until it sends a batch on it, and then to the worker until it has sent the last reply of that
+batch, or TAKEN. In its reply slab the worker appends, and begins anew when the server has copied out all there was, which the board tells
+too. Both processes use this module; it imports nothing of ours but `reply` and `slab`.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -34,10 +37,13 @@ MAX_MESSAGE_BYTES = 512 * 1024
 
 MAX_HEADS_BYTES = 256 * 1024  # heads (ids, lengths, headers) longer than this lie in the slab too, before the payloads
 
-HEADER = Struct("<BBHIQQ")  # kind, lane, payloads inline, items, start in the slab, bytes of heads that lie in the slab
-ITEM = Struct("<BBHHIQ")  # dialect, unused, bytes of id, bytes of headers, microseconds queued, bytes of payload
-BOARD = Struct("<I")  # requests started, for each lane
-ANSWER = Struct("<BxHHxxQ")  # code, bytes of message, bytes of trailers, bytes of body
+HEADER = Struct("<BBHIIxxxxQQ")  # kind, lane, payloads inline, items, ticket, start in the slab, bytes of heads that lie in the slab
+ITEM = Struct("<BBHHxxIdQ")  # dialect, wants a stream, bytes of id, bytes of headers, microseconds queued, deadline, bytes of payload
+ANSWER = Struct("<BBHHxxIIQ")  # code, more and empty, bytes of message, bytes of trailers, ticket, index, bytes of body
+COUNT = Struct("<I")
+STARTED_AT, COPIED_AT, FLAGS_AT = 0, COUNT.size * LANES, 2 * COUNT.size * LANES  # on the board: two counts a lane, then a byte a request
+MORE, EMPTY = 1, 2
+LEFT, PAUSED = 1, 2  # flags of a request: its caller has left; its caller cannot take more now
 
 
 class Kind(IntEnum):
@@ -49,6 +55,10 @@ class Kind(IntEnum):
     BATCH = 4
     REPLIES = 5
     STOP = 6
+    FLAG = 7
+    TAKEN = 8
+    METRICS = 9
+    SEQUENCE_ENDED = 10
 
 
 class ChannelError(Exception):
@@ -63,17 +73,27 @@ class Waiting(Protocol):
     request_id: str
     headers: tuple[tuple[str, str], ...]
     arrived: float
+    deadline: float
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its caller takes more than one message."""
 
 
 @dataclass(slots=True)  # not frozen, which would cost a microsecond for each
 class Item:
-    """One request as the worker gets it. `payload` is a view on the slab, valid until the batch is answered."""
+    """One request as the worker gets it. `payload` is a view on the slab, valid until the batch is answered.
+
+    `deadline` is in monotonic seconds, which all processes of a machine share; inf for none.
+    """
 
     dialect: int
     request_id: str
     headers: tuple[tuple[str, str], ...]
     queued_microseconds: int
     payload: memoryview
+    deadline: float = math.inf
+    streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +101,15 @@ class Batch:
     """What the worker receives as BATCH."""
 
     lane: int
+    ticket: int
     items: list[Item]
+    inline: bool = True  # the payloads lie in the message, not in the slab
 
 
 @dataclass(frozen=True, slots=True)
 class Replies:
-    """What the server receives as REPLIES: for the next requests of the lane, in order."""
+    """What the server receives as REPLIES, each with its ticket and index."""
 
-    lane: int
     replies: list[Reply]
 
 
@@ -108,21 +129,25 @@ class Channel:
         self._requests = slabs[:LANES]
         self._replies = slabs[LANES : 2 * LANES]
         self._board_slab = slabs[-1]
-        self._board = slabs[-1].read(BOARD.size * LANES)
+        board_bytes = os.fstat(slabs[-1].fd).st_size
+        self._board = slabs[-1].read(board_bytes)
+        self._flags_each = (board_bytes - FLAGS_AT) // LANES
         self._reply_ends = [0] * LANES
+        self._reply_writes = [0] * LANES  # messages whose bodies lie in the slab
         self._buffer = bytearray(MAX_MESSAGE_BYTES)
 
     @staticmethod
-    def pair() -> tuple[Channel, list[int]]:
+    def pair(largest_batch: int = 1) -> tuple[Channel, list[int]]:
         """Make a channel; returns the server's end, and the descriptors that the worker's end is made from by `from_descriptors`.
 
-        The caller owns the first descriptor, the socket of the worker, and closes it once the worker has it.
+        `largest_batch` is how many requests a hand-over may have. The caller owns the first descriptor, the socket of the worker, and
+        closes it once the worker has it.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (ours, theirs):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
         slabs = [*(Slab.create() for _ in range(2 * LANES)), Slab.create(smallest_bytes=1)]
-        slabs[-1].write(0, [bytes(BOARD.size * LANES)])
+        slabs[-1].write(0, [bytes(FLAGS_AT + LANES * largest_batch)])
         return Channel(ours, slabs), [theirs.detach(), *(slab.fd for slab in slabs)]
 
     @staticmethod
@@ -141,44 +166,72 @@ class Channel:
         """End the conversation for both ends; a thread that waits in `receive` gets None."""
         self._socket.shutdown(socket.SHUT_RDWR)
 
-    def send(self, kind: Kind, body: dict[str, object] | None = None) -> None:
-        """Send a control message. Raises OSError when the other end is gone, ChannelError for one that is too long."""
-        message = HEADER.pack(kind, 0, 1, 0, 0, 0) + json.dumps(body or {}, default=str).encode()
+    def send(self, kind: Kind, body: dict[str, object] | None = None, *, wait: bool = True) -> None:
+        """Send a control message. Raises OSError when the other end is gone, ChannelError for one that is too long.
+
+        Without `wait`, OSError also when the socket is full.
+        """
+        message = HEADER.pack(kind, 0, 1, 0, 0, 0, 0) + json.dumps(body or {}, default=str).encode()
         if len(message) > MAX_MESSAGE_BYTES:
             raise ChannelError(f"{kind.name} has {len(message)} bytes; {MAX_MESSAGE_BYTES} is the most")
-        self._socket.send(message)
+        self._socket.send(message, 0 if wait else socket.MSG_DONTWAIT)
 
-    def send_batch(self, lane: int, requests: Sequence[Waiting], now: float) -> None:
-        """Send a batch on a free lane; copies every payload once. Raises OSError when the other end is gone."""
+    def send_batch(self, lane: int, ticket: int, requests: Sequence[Waiting], now: float) -> bool:
+        """Send a batch on a free lane; copies every payload once. Returns whether it lies in the slab.
+
+        Raises OSError when the other end is gone.
+        """
         heads, texts = [], []
         for request in requests:
             identity = request.request_id.encode()
             headers = _join(request.headers)
             queued = max(0, min(int((now - request.arrived) * 1e6), 0xFFFFFFFF))
-            heads.append(ITEM.pack(request.dialect, 0, len(identity), len(headers), queued, len(request.payload)))
+            payload = request.payload
+            heads.append(ITEM.pack(request.dialect, request.streamed, len(identity), len(headers), queued, request.deadline, len(payload)))
             texts += [identity, headers]
-        BOARD.pack_into(self._board, lane * BOARD.size, 0)
-        self._send_items(Kind.BATCH, lane, heads + texts, [request.payload for request in requests], self._requests[lane], 0)
+        COUNT.pack_into(self._board, STARTED_AT + lane * COUNT.size, 0)
+        flags_at = self._flag_at(lane, 0)
+        self._board[flags_at : flags_at + len(requests)] = bytes(len(requests))
+        payloads = [request.payload for request in requests]
+        return self._send_items(Kind.BATCH, lane, ticket, heads + texts, payloads, self._requests[lane], 0) > 0
 
-    def send_replies(self, lane: int, replies: Sequence[Reply], *, first: bool) -> None:
-        """Send the next replies of a lane's batch, `first` with the first ones. Raises OSError when the other end is gone."""
+    def send_replies(self, lane: int, replies: Sequence[Reply]) -> None:
+        """Send replies by way of a lane's slab. Raises OSError when the other end is gone."""
         heads, texts = [], []
         for reply in replies:
             message = reply.message.encode()[:0xFFFF]
             trailers = _join(reply.trailers)
-            heads.append(ANSWER.pack(reply.code, len(message), len(trailers), len(reply.body)))
+            flags = reply.more * MORE | reply.empty * EMPTY
+            heads.append(ANSWER.pack(reply.code, flags, len(message), len(trailers), reply.ticket, reply.index, len(reply.body)))
             texts += [message, trailers]
-        start = 0 if first else self._reply_ends[lane]
+        start = 0 if self._count(COPIED_AT, lane) == self._reply_writes[lane] else self._reply_ends[lane]
         bodies = [reply.body for reply in replies]
-        self._reply_ends[lane] = self._send_items(Kind.REPLIES, lane, heads + texts, bodies, self._replies[lane], start)
+        end = self._send_items(Kind.REPLIES, lane, 0, heads + texts, bodies, self._replies[lane], start)
+        if end != start:
+            self._reply_ends[lane] = end
+            self._reply_writes[lane] = (self._reply_writes[lane] + 1) & 0xFFFFFFFF
 
     def mark_started(self, lane: int, count: int) -> None:
         """Note, in the worker, that the first `count` requests of the lane's batch have reached the handler."""
-        BOARD.pack_into(self._board, lane * BOARD.size, count)
+        COUNT.pack_into(self._board, STARTED_AT + lane * COUNT.size, count)
 
     def started(self, lane: int) -> int:
         """Return how many requests of the lane's batch have reached the handler; known even when the worker is dead."""
-        (count,) = BOARD.unpack_from(self._board, lane * BOARD.size)
+        return self._count(STARTED_AT, lane)
+
+    def set_flags(self, lane: int, index: int, flags: int) -> None:
+        """Tell a worker that computes the lane's batch about one of its callers: LEFT, PAUSED or 0."""
+        self._board[self._flag_at(lane, index)] = flags
+
+    def flags(self, lane: int, index: int) -> int:
+        """Return, in the worker, what the server said last about a caller."""
+        return self._board[self._flag_at(lane, index)]
+
+    def _flag_at(self, lane: int, index: int) -> int:
+        return FLAGS_AT + lane * self._flags_each + index
+
+    def _count(self, at: int, lane: int) -> int:
+        (count,) = COUNT.unpack_from(self._board, at + lane * COUNT.size)
         return int(count)
 
     def receive(self) -> Batch | Replies | Control | None:
@@ -191,11 +244,14 @@ class Channel:
             return None
         message = memoryview(self._buffer)[:size]
         try:
-            kind, lane, inline, count, start, heads_length = HEADER.unpack_from(message)
+            kind, lane, inline, count, ticket, start, heads_length = HEADER.unpack_from(message)
             if kind == Kind.BATCH:
-                return Batch(lane, self._read_items(message, self._requests[lane], inline, count, heads_length))
+                return Batch(lane, ticket, self._read_items(message, self._requests[lane], inline, count, heads_length), bool(inline))
             if kind == Kind.REPLIES:
-                return Replies(lane, self._read_replies(message, self._replies[lane], inline, count, start, heads_length))
+                replies = self._read_replies(message, self._replies[lane], inline, count, start, heads_length)
+                if not inline:
+                    COUNT.pack_into(self._board, COPIED_AT + lane * COUNT.size, (self._count(COPIED_AT, lane) + 1) & 0xFFFFFFFF)
+                return Replies(replies)
             body = json.loads(bytes(message[HEADER.size :]))
             if not isinstance(body, dict):
                 raise TypeError("its body is no object")
@@ -203,15 +259,19 @@ class Channel:
         except (ValueError, TypeError, IndexError, RecursionError, struct.error, SlabError) as error:
             raise ChannelError(f"a control message of {size} bytes cannot be read: {error}") from error
 
-    def _send_items(self, kind: Kind, lane: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int) -> int:
+    def renew_buffer(self) -> None:
+        """Keep what was received last valid, whatever is received next: in the middle of a batch."""
+        self._buffer = bytearray(MAX_MESSAGE_BYTES)
+
+    def _send_items(self, kind: Kind, lane: int, ticket: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int) -> int:
         """Send one message; returns where the next items of the lane would begin in the slab."""
         joined = b"".join(heads)
         heads_in_slab = len(joined) > MAX_HEADS_BYTES
         if not heads_in_slab and sum(map(len, payloads)) <= INLINE_BYTES:
-            self._socket.send(b"".join((HEADER.pack(kind, lane, 1, len(payloads), start, 0), joined, *payloads)))
+            self._socket.send(b"".join((HEADER.pack(kind, lane, 1, len(payloads), ticket, start, 0), joined, *payloads)))
             return start
         end = slab.write(start, [joined, *payloads] if heads_in_slab else payloads)
-        header = HEADER.pack(kind, lane, 0, len(payloads), start, len(joined) if heads_in_slab else 0)
+        header = HEADER.pack(kind, lane, 0, len(payloads), ticket, start, len(joined) if heads_in_slab else 0)
         self._socket.send(header if heads_in_slab else header + joined)
         return end
 
@@ -220,24 +280,27 @@ class Channel:
         fixed = [ITEM.unpack_from(heads, index * ITEM.size) for index in range(count)]
         position = count * ITEM.size
         texts = []
-        for _, _, id_length, headers_length, _, _ in fixed:
+        for _, _, id_length, headers_length, _, _, _ in fixed:
             middle = position + id_length
             texts.append((str(heads[position:middle], "utf-8"), _split(heads[middle : middle + headers_length])))
             position = middle + headers_length
-        views = self._payloads(heads[position:], slab, start, inline, [one[5] for one in fixed])
-        return [Item(one[0], *text, one[4], view) for one, text, view in zip(fixed, texts, views, strict=True)]
+        views = self._payloads(heads[position:], slab, start, inline, [one[6] for one in fixed])
+        return [Item(one[0], *text, one[4], view, one[5], bool(one[1])) for one, text, view in zip(fixed, texts, views, strict=True)]
 
     def _read_replies(self, message: memoryview, slab: Slab, inline: int, count: int, start: int, heads_length: int) -> list[Reply]:
         heads, start = self._heads(message, slab, start, heads_length)
         fixed = [ANSWER.unpack_from(heads, index * ANSWER.size) for index in range(count)]
         position = count * ANSWER.size
         texts = []
-        for _, message_length, trailers_length, _ in fixed:
+        for _, _, message_length, trailers_length, _, _, _ in fixed:
             middle = position + message_length
             texts.append((str(heads[position:middle], "utf-8", "replace"), _split(heads[middle : middle + trailers_length])))
             position = middle + trailers_length
-        views = self._payloads(heads[position:], slab, start, inline, [one[3] for one in fixed])
-        return [Reply(bytes(view), one[0], *text) for one, text, view in zip(fixed, texts, views, strict=True)]
+        views = self._payloads(heads[position:], slab, start, inline, [one[6] for one in fixed])
+        return [
+            Reply(bytes(view), code, *text, None, bool(flags & MORE), bool(flags & EMPTY), ticket, index)
+            for (code, flags, _, _, ticket, index, _), text, view in zip(fixed, texts, views, strict=True)
+        ]
 
     def _heads(self, message: memoryview, slab: Slab, start: int, heads_length: int) -> tuple[memoryview, int]:
         """Return the heads, and where the payloads begin in the slab."""

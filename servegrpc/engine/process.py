@@ -14,15 +14,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from time import monotonic
+from typing import cast
 
 import structlog
 import yaml
 
 from servegrpc.core.batching import Request
-from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.pace import MAX_CALLS
 from servegrpc.core.timer import Timer
-from servegrpc.engine.channel import LANES, Channel, ChannelError, Control, Kind, Replies
+from servegrpc.engine.channel import LANES, LEFT, PAUSED, Channel, ChannelError, Control, Kind, Replies
 from servegrpc.engine.forkserver import Fork, ForkServer
 from servegrpc.engine.output import OutputPump
 
@@ -71,6 +74,17 @@ class ProcessEngine:
         self._workers.discard(worker)
 
 
+@dataclass(slots=True)
+class SentBatch:
+    """A hand-over that is not wholly answered."""
+
+    lane: int
+    size: int
+    unanswered: int
+    given_up: bool = False  # it was not handed over whole, and must not be tried again
+    paused: set[int] = field(default_factory=set)
+
+
 class ProcessWorker:
     """One child process. `send` is called under the pool's lock for this worker, so never twice at a time."""
 
@@ -80,10 +94,11 @@ class ProcessWorker:
         self._events = events
         self._timer = timer
         self._on_gone = on_gone
-        self._channel, self._inherited = Channel.pair()
+        self._channel, self._inherited = Channel.pair(spec.batch_size * MAX_CALLS)
+        self._live = False
         self._free_lanes = deque(range(LANES))
-        self._sizes = [0] * LANES
-        self._unanswered = [0] * LANES
+        self._sent: dict[int, SentBatch] = {}  # by ticket
+        self._unsent: deque[tuple[int, Sequence[Request]]] = deque()  # of a live worker, until a lane is free
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
         self._sending = threading.Lock()  # guards the channel against use after it is closed
@@ -117,22 +132,49 @@ class ProcessWorker:
             os.close(descriptor)
         self._thread.start()
 
-    def send(self, batch: Sequence[Request]) -> bool:
+    def send(self, ticket: int, batch: Sequence[Request]) -> bool:
         """Hand over a batch; returns False when the worker has ended."""
         with self._sending:
             if self._closed:
                 return False
-            lane = self._free_lanes.popleft()
-            self._sizes[lane] = self._unanswered[lane] = len(batch)
-            try:
-                self._channel.send_batch(lane, batch, monotonic())
-            except ConnectionError:
-                pass  # it has just ended; its exit says what becomes of the batch
-            except Exception as error:  # noqa: BLE001 - out of memory for the slab, say: the batch must not go around for ever
-                self._log.exception("batch cannot be handed over")
-                self._channel.mark_started(lane, len(batch))
-                self.kill(f"a batch could not be handed over: {error}")
+            if self._free_lanes:
+                self._send(ticket, batch)
+            else:
+                self._unsent.append((ticket, batch))
             return True
+
+    def _send(self, ticket: int, batch: Sequence[Request]) -> None:
+        lane = self._free_lanes.popleft()
+        sent = self._sent[ticket] = SentBatch(lane, len(batch), len(batch))
+        try:
+            in_slab = self._channel.send_batch(lane, ticket, batch, monotonic())
+            if self._live and not in_slab:
+                self._free_lanes.appendleft(lane)
+        except ConnectionError:
+            pass  # it has just ended; its exit says what becomes of the batch
+        except Exception as error:  # noqa: BLE001 - out of memory for the slab, say: the batch must not go around for ever
+            self._log.exception("batch cannot be handed over")
+            sent.given_up = True
+            self.kill(f"a batch could not be handed over: {error}")
+
+    def set_flags(self, ticket: int, index: int, *, left: bool = False, paused: bool = False) -> None:
+        """Tell the worker about the caller of a request; a live one by a message, another by the board, since it is busy."""
+        with self._sending, suppress(OSError):
+            sent = self._sent.get(ticket)
+            if self._closed or sent is None:
+                return
+            flags = left * LEFT | paused * PAUSED
+            if not self._live:
+                self._channel.set_flags(sent.lane, index, flags)
+            if self._live or index in sent.paused:  # else it waits for nothing
+                self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags}, wait=False)
+            (sent.paused.add if paused else sent.paused.discard)(index)
+
+    def end_sequence(self, sequence_id: str) -> None:
+        """Tell the worker that no more requests of a sequence will come."""
+        with self._sending, suppress(OSError):
+            if not self._closed:
+                self._channel.send(Kind.SEQUENCE_ENDED, {"sequence_id": sequence_id}, wait=False)
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
@@ -193,26 +235,48 @@ class ProcessWorker:
         blameless = self._status is None and not self._cause
         with self._sending:
             self._closed = True  # what is sent from now on goes elsewhere
-            untouched = self._untouched()
+            started = {ticket: self._started(sent) for ticket, sent in self._sent.items()}
             self._channel.close()
-        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), untouched, blameless)
+        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), started, blameless)
         self._on_gone(self)
         self._events.exited(self._spec.worker_id, exit_)
 
-    def _untouched(self) -> int:
-        return sum(self._sizes[lane] - self._channel.started(lane) for lane in range(LANES) if self._unanswered[lane])
+    def _started(self, sent: SentBatch) -> int:
+        return sent.size if self._live or sent.given_up else self._channel.started(sent.lane)
 
     def _take_replies(self, message: Replies) -> None:
-        self._unanswered[message.lane] -= len(message.replies)
-        if self._unanswered[message.lane] < 0:
-            raise ChannelError("it answered more requests than it had")
-        if not self._unanswered[message.lane]:
-            self._free_lanes.append(message.lane)
-        self._events.answered(self._spec.worker_id, message.replies)
+        for reply in message.replies:
+            if not reply.more:
+                sent = self._sent.get(reply.ticket)
+                if sent is None:
+                    raise ChannelError("it answered more requests than it had")
+                sent.unanswered -= 1
+                if not sent.unanswered:
+                    del self._sent[reply.ticket]
+                    if not self._live:
+                        self._free_lanes.append(sent.lane)
+        try:
+            self._events.answered(self._spec.worker_id, message.replies)
+        except UnknownRequestError as error:
+            raise ChannelError(str(error)) from error
 
     def _take_control(self, message: Control) -> None:
         if message.kind is Kind.LOADED:
-            self._events.ready(self._spec.worker_id)
+            slots = message.body.get("slots")
+            if not isinstance(slots, int) or slots < 0:
+                raise ChannelError("it has no number of slots")
+            self._live = slots > 0
+            self._events.ready(self._spec.worker_id, slots)
+        elif message.kind is Kind.TAKEN and self._live and message.body.get("lane") in range(LANES):
+            with self._sending:
+                if message.body["lane"] in self._free_lanes:
+                    raise ChannelError("it took a batch that it was not sent")
+                self._free_lanes.append(cast("int", message.body["lane"]))
+                while self._unsent and self._free_lanes and not self._closed:
+                    self._send(*self._unsent.popleft())
+        elif message.kind is Kind.METRICS:
+            records = message.body.get("records")
+            self._events.measured(self._spec.worker_id, records if isinstance(records, list) else [])
         elif message.kind is Kind.LOAD_FAILED:
             self._load_error = str(message.body.get("cause"))
             self._log.error("handler failed to load", cause=self._load_error, trace=message.body.get("trace"))

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from queue import SimpleQueue
+from functools import partial
 from time import monotonic
 from typing import NoReturn
 
@@ -16,7 +16,8 @@ import grpc
 from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
-from servegrpc.errors import RequestCancelled, ServeError
+from servegrpc.errors import Code, ServeError, SlowReader
+from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.scan import Route
@@ -25,6 +26,7 @@ from servegrpc.wire.status import encode_status, short
 DETAILS_KEY = "grpc-status-details-bin"
 NOT_FORWARDED = ("user-agent", "authorization")
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END = "ts_request_sequence_id", "ts_request_sequence_start", "ts_request_sequence_end"  # headers
 
 call_note: ContextVar[tuple[str, str]] = ContextVar("call_note", default=("", ""))  # model and request id, for the access log
 
@@ -46,47 +48,97 @@ def forwarded_headers(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tupl
     return tuple(kept)
 
 
-def run_blocking(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes, context: grpc.ServicerContext) -> bytes:
-    """Send a request through its model's queue and wait for the reply on this thread; returns the encoded reply.
+def submit(
+    registry: ModelRegistry,
+    dialect: Dialect,
+    route: Route,
+    raw: bytes,
+    call: Call,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    timeout_seconds: float = math.inf,
+    sequence_id: str = "",
+    sequence_start: bool | None = None,
+    sequence_end: bool = False,
+) -> Pump | None:
+    """Send a call's request through its model's queue; when the caller leaves while it waits, it never reaches a handler.
 
-    When the caller leaves or its deadline passes while the request waits, it never reaches a handler. Ends the call with the
-    status of a failed reply; raises ServeError for what the server itself refuses.
+    `headers` are added to those of the call. A request with a `sequence_id` is of that sequence: `sequence_start` begins it anew, None
+    if there is none, and `sequence_end` ends it afterwards. Returns the pool's `pump` when it should wait until all that has arrived is
+    queued. Raises ServeError for what the server refuses.
     """
-    request_id = route.request_id or new_request_id()
-    call_note.set((route.model_name, request_id))
+    call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
     pool = registry.get(route.model_name, route.model_version).pool
-    replies: SimpleQueue[Reply] = SimpleQueue()
-    remaining = context.time_remaining()
-    request = Request(
-        raw,
-        dialect,
-        request_id,
-        replies.put,
-        deadline=math.inf if remaining is None else monotonic() + remaining,
-        headers=forwarded_headers(context.invocation_metadata()),
-    )
-    cancel = _cancel(pool, request)
-    heard = context.add_callback(cancel)
-    pool.submit(request)
-    if not heard or not context.is_active():
-        cancel()  # the caller left before it could be cancelled
-    reply = replies.get()
-    if reply.error:
-        raise reply.error
-    if reply.code:
-        end_call(context, reply.code, reply.message, reply.body)
-    if reply.trailers:
-        context.set_trailing_metadata(reply.trailers)
-    return reply.body
+    deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
+    request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers)
+    if sequence_id:
+        begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
+    call.on_cancel = partial(leave, call, pool, request)
+    return put(pool, request)
 
 
-def _cancel(pool: WorkerPool, request: Request) -> Callable[[], None]:
-    def cancel() -> None:
-        if pool.cancel(request):
-            message = f"{pool.label}: the caller left while the request waited for a worker; it was not run."
-            request.answer(Reply(error=RequestCancelled(message)))
+def submit_stream(
+    registry: ModelRegistry,
+    dialect: Dialect,
+    route: Route,
+    raw: bytes,
+    stream: Stream,
+    *,
+    headers: tuple[tuple[str, str], ...] = (),
+    timeout_seconds: float = math.inf,
+) -> Pump | None:
+    """Do as `submit`, for a caller that takes every message the handler has for it."""
+    stream.model_name, stream.request_id = route.model_name, route.request_id or new_request_id()
+    pool = registry.get(route.model_name, route.model_version).pool
+    deadline = min(stream.deadline, monotonic() + timeout_seconds)
+    sent_on = forwarded_headers(stream.metadata) + headers
+    request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message)
+    stream.buffer_bytes = pool.settings.stream_buffer_bytes
+    stream.on_room = partial(mind_reader, stream, pool, request)
+    stream.on_cancel = partial(leave, stream, pool, request)
+    return put(pool, request)
 
-    return cancel
+
+def put(pool: WorkerPool, request: Request) -> Pump | None:
+    """Queue a request; returns the pool's `pump` when that can wait until all that has arrived is queued."""
+    if not pool.put(request):
+        return pool.pump
+    pool.pump()
+    return None
+
+
+def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, start: bool | None, end: bool) -> None:
+    """Make a request one of a sequence, which ends with it if `end`; its handler sees so by TorchServe's headers. Raises ServeError."""
+    sequence = request.sequence = pool.sequence(sequence_id, start=start)
+    first = not sequence.begun and not sequence.busy
+    said = ((SEQUENCE_ID, sequence_id), (SEQUENCE_START, str(first).lower()), (SEQUENCE_END, str(end).lower()))
+    request.headers = tuple(pair for pair in request.headers if pair[0] not in (SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END)) + said
+    if end:
+        request.answer = _then(request.answer, partial(pool.close_sequence, sequence))
+
+
+def _then(answer: Callable[[Reply], None], after: Callable[[], None]) -> Callable[[Reply], None]:
+    def both(reply: Reply) -> None:
+        after()
+        answer(reply)
+
+    return both
+
+
+def leave(call: Call, pool: WorkerPool, request: Request) -> None:
+    """Note that a request's caller has left: if it still waits, nobody is there to be answered."""
+    if pool.cancel(request):
+        call.note(Code.CANCELLED)
+
+
+def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:
+    """Pause a request whose caller does not keep up, or end it when its model says so."""
+    if room or pool.settings.on_slow_reader == "pause":
+        pool.pause(request, paused=not room)
+        return
+    message = f"{pool.label}: more than {pool.settings.stream_buffer_bytes} bytes wait for the caller to read."
+    stream.answer(Reply(error=SlowReader(message, request_id=request.request_id)))
+    pool.cancel(request)
 
 
 def end_with_error(context: grpc.ServicerContext, error: ServeError) -> NoReturn:

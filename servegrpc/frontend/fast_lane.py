@@ -1,41 +1,31 @@
-"""The hot unary methods of a public grpc.server, served from one thread that polls a completion queue of its own.
+"""The methods of a public grpc.server that run models, served from one thread that polls a completion queue of its own.
 
     poll ─► call arrives ─► its message arrives ─► route, queue ─► (worker) ─► answer, from any thread
 
 It is several times cheaper per call than grpcio's thread pool (docs/performance.md), and shares the port, its TLS and its limits with
-the public server, which serves all other methods. The price is grpcio's private `cygrpc`, used in this file only: `self_test` tries it
-with real calls before anything relies on it, and where it fails the public handlers of the same methods serve, with the same results.
+the public server, which serves all other methods. The price is grpcio's private `cygrpc`, used here and in `fast_calls` only:
+`self_test` tries it with real calls before anything relies on it, and where it fails `public` serves the same methods, with the same
+results.
 """
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from functools import partial
-from time import monotonic
-from typing import Any, TypeAlias
+from enum import Enum
+from typing import Any
 
 import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
-from servegrpc.core.batching import Request
-from servegrpc.core.pool import WorkerPool
-from servegrpc.core.registry import ModelRegistry
-from servegrpc.errors import Code, InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
-from servegrpc.frontend.calls import DETAILS_KEY, forwarded_headers, new_request_id
+from servegrpc.frontend.fast_calls import NO_FLAGS, Event, FastCall, FastStream
+from servegrpc.frontend.methods import Metadata, Method, Pump, Unary
 from servegrpc.reply import Reply
-from servegrpc.wire.dialect import Dialect
-from servegrpc.wire.scan import Route
-from servegrpc.wire.status import encode_status, short
 
 log = structlog.get_logger()
-
-Event: TypeAlias = Any  # of cygrpc
 
 MAX_PENDING = 100_000
 PENDING_OPTIONS = (  # by default grpcio drops calls, as CANCELLED, at random when more than 1000 wait to be taken; our queues say why
@@ -45,18 +35,31 @@ PENDING_OPTIONS = (  # by default grpcio drops calls, as CANCELLED, at random wh
 SLOTS = 64  # calls asked for ahead, for each method
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
-NO_FLAGS = 0
-NEVER = 2.0**40  # seconds since the epoch
+
+
+class LaneState(Enum):
+    """What the lane knows of answers that other threads have for it."""
+
+    IDLE = "idle"
+    SENT = "sent"  # one was sent by another thread; more may come with it
+    WOKEN = "woken"  # the lane will look into its outbox
 
 
 class FastLane:
     """Serves methods of a server that has not been started yet: `start` after the server, `stop` when the server has stopped.
 
-    A handler gets each call with its raw request, and answers the call later, or raises ServeError. What it returns, if anything, is
-    called when all events at hand have been taken: so that what has arrived together can be handed on together.
+    A method gets each call with its raw request, and answers the call later, or raises ServeError. What it returns, if anything, is
+    called when all events at hand have been taken: so that what has arrived together can be handed on together. `check` is called first,
+    with method and metadata, and raises ServeError for a call that is not allowed.
     """
 
-    def __init__(self, server: grpc.Server, methods: Mapping[str, Handler], access_log: AccessLog | None = None) -> None:
+    def __init__(
+        self,
+        server: grpc.Server,
+        methods: Mapping[str, Method],
+        access_log: AccessLog | None = None,
+        check: Callable[[str, Metadata], None] | None = None,
+    ) -> None:
         self._server: Any = server._state.server  # type: ignore[attr-defined]
         self._queue = cygrpc.CompletionQueue()
         self._server.register_completion_queue(self._queue)
@@ -66,15 +69,16 @@ class FastLane:
             self._server.register_method(method)
         self._stopping = False
         self._afterwards: set[Callable[[], None]] = set()
-        self._outbox: deque[tuple[FastCall, Reply]] = deque()
-        self._waking = False  # an answer sent from another thread will wake the lane
+        self._check = check
+        self._outbox: deque[tuple[FastCall | FastStream, Reply | None]] = deque()
+        self._state = LaneState.IDLE
         self._thread = threading.Thread(target=self._run, name="fast-lane", daemon=True)
 
     def start(self) -> None:
         """Take calls from now on."""
-        for method in self._methods:
+        for path, method in self._methods.items():
             for _ in range(SLOTS):
-                self._ask(_Arrival(self, method))
+                self._ask(_Arrival(self, path, method))
         self._thread.start()
 
     def stop(self) -> None:
@@ -85,7 +89,7 @@ class FastLane:
             self._thread.join()
 
     def _ask(self, arrival: _Arrival) -> None:
-        self._server.request_registered_call(self._queue, self._queue, arrival.method, arrival)
+        self._server.request_registered_call(self._queue, self._queue, arrival.path, arrival)
 
     def _run(self) -> None:
         while True:
@@ -102,6 +106,7 @@ class FastLane:
             event = None  # an event may hold a call: let it go before waiting
             while self._afterwards:
                 self._guarded(self._afterwards.pop())
+            self._empty_outbox()
 
     def _guarded(self, function: Callable[..., object], *arguments: object) -> None:
         try:
@@ -115,155 +120,55 @@ class FastLane:
             return  # the server stops
         if not self._stopping:
             self._ask(arrival)
-        call = FastCall(self, arrival.method, event)
-        event.call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), call.received)
+        kind = FastCall if isinstance(arrival.method, Unary) else FastStream
+        call = kind(self, arrival.path, arrival.method, event)
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
+        call.begin()
 
-    def post(self, call: FastCall, reply: Reply) -> None:
-        """Answer a call, from any thread.
+    def post(self, call: FastCall | FastStream, reply: Reply | None) -> None:
+        """Let a call send its reply; let a stream send a message or its answer, or read (None). From any thread.
 
-        Each operation started on another thread than the lane's makes both contend for the interpreter's lock. So of the replies that
-        come together, as those of a batch do, only the first is sent here; its completion wakes the lane, which sends the others.
+        Each operation started on another thread than the lane's makes both contend for the interpreter's lock. So of the answers that
+        come together, as those of a batch do, only the first is sent here; with the second the lane is woken, which sends the others.
+        Streams are always sent by the lane: in order, and without locks. (The end of the first sending would wake it too, but only when
+        its caller reads.)
         """
+        if self._state is LaneState.IDLE and isinstance(call, FastCall) and reply:
+            self._state = LaneState.SENT
+            if not call.send(reply):
+                self._state = LaneState.IDLE
+            return
         self._outbox.append((call, reply))
-        while self._outbox and not self._waking:
-            self._waking = True
-            try:
-                first, its_reply = self._outbox.popleft()
-            except IndexError:  # the lane was quicker; look again, since others may have counted on us
-                self._waking = False
-                continue
-            if not first.send(its_reply):
-                self._waking = False
+        if self._state is not LaneState.WOKEN and threading.get_ident() != self._thread.ident:
+            self._state = LaneState.WOKEN
+            call.wake()
 
     def _empty_outbox(self) -> None:
-        self._waking = False  # before looking: what is posted later wakes the lane again
+        self._state = LaneState.IDLE  # before looking: what is posted later wakes the lane again
         while self._outbox:
             call, reply = self._outbox.popleft()
-            call.send(reply)
+            self._guarded(call.send, reply)
 
-    def handle(self, call: FastCall, raw: bytes) -> None:
-        """Let the method's handler take a call."""
-        afterwards = self._methods[call.method](call, raw)
-        if afterwards:
-            self._afterwards.add(afterwards)
+    def allow(self, path: str, metadata: Metadata) -> None:
+        """Raise ServeError for a call that is not allowed."""
+        if self._check:
+            self._check(path, metadata)
+
+    def later(self, pump: Pump | None) -> None:
+        """Call a function when all events at hand have been taken."""
+        if pump:
+            self._afterwards.add(pump)
 
 
 class _Arrival:
     """The tag of a call that is asked for: one for each slot, used again and again."""
 
-    __slots__ = ("_lane", "method")
+    __slots__ = ("_lane", "method", "path")
 
-    def __init__(self, lane: FastLane, method: str) -> None:
+    def __init__(self, lane: FastLane, path: str, method: Method) -> None:
         self._lane = lane
+        self.path = path
         self.method = method
 
     def __call__(self, event: Event) -> None:
         self._lane.arrived(self, event)
-
-
-class FastCall:
-    """One call, from its arrival until its status is sent. `on_cancel` is called when its caller leaves; `deadline` is monotonic.
-
-    Whoever knows the model and the request id sets them, for the access log.
-    """
-
-    __slots__ = ("_call", "_lane", "_left", "_started", "deadline", "metadata", "method", "model_name", "on_cancel", "request_id")
-
-    def __init__(self, lane: FastLane, method: str, event: Event) -> None:
-        self._lane = lane
-        self._call = event.call
-        self.method = method
-        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
-        deadline = event.call_details.deadline  # wall clock; an absurd time when there is none
-        self._left = False
-        self._started = monotonic()
-        self.deadline: float = math.inf if deadline > NEVER else self._started + deadline - time.time()
-        self.model_name = self.request_id = ""
-        self.on_cancel: Callable[[], object] | None = None
-
-    def received(self, event: Event) -> None:
-        """The message is here, or the caller sent none."""
-        raw = event.batch_operations[0].message()
-        if self._left:
-            return
-        if raw is None:  # the core has ended a call that was too large, and this changes nothing; one without a message it has not
-            self.answer(Reply(error=InvalidInput("The call has no request message; send exactly one.")))
-            return
-        try:
-            self._lane.handle(self, raw)
-        except ServeError as error:
-            self.answer(Reply(error=error))
-        except Exception:
-            request_id = new_request_id()
-            log.exception("server error", method=self.method, request_id=request_id)
-            message = f"The server failed; its log has the trace. Request id: {request_id}."
-            self.answer(Reply(error=ServerError(message, request_id=request_id)))
-
-    def closed(self, event: Event) -> None:
-        """The call is over, or its caller has left."""
-        on_cancel, self.on_cancel = self.on_cancel, None
-        if event.batch_operations[0].cancelled():
-            self._left = True
-            if on_cancel:
-                on_cancel()
-
-    def answer(self, reply: Reply) -> None:
-        """Answer the call; from any thread."""
-        self._lane.post(self, reply)
-
-    def send(self, reply: Reply) -> bool:
-        """Send reply and status; returns whether that was begun, and so an event of its end will come."""
-        self.on_cancel = None  # it holds the request, and the request this call: a cycle would keep its payload until the next collection
-        operations: tuple[Any, ...]
-        code = int(reply.error.code) if reply.error else reply.code
-        if code == 0:
-            operations = (
-                cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
-                cygrpc.SendMessageOperation(reply.body, NO_FLAGS),
-                cygrpc.SendStatusFromServerOperation(reply.trailers, cygrpc.StatusCode.ok, b"", NO_FLAGS),
-            )
-        else:
-            message, details = (short(reply.error.message), encode_status(reply.error)) if reply.error else (reply.message, reply.body)
-            operations = (
-                cygrpc.SendInitialMetadataOperation(None, NO_FLAGS),
-                cygrpc.SendStatusFromServerOperation(((DETAILS_KEY, details),), code, message.encode(), NO_FLAGS),
-            )
-        self.note(code)
-        try:
-            self._call.start_server_batch(operations, self._sent)
-        except Exception:  # private parts may raise anything; the other replies must still be sent
-            log.exception("reply cannot be sent", request_id=self.request_id)
-            return False
-        return True
-
-    def note(self, code: int) -> None:
-        """Write the call to the access log, if there is one."""
-        if self._lane.access_log:
-            self._lane.access_log.write(self.method, self.model_name, self.request_id, code, monotonic() - self._started)
-
-    def _sent(self, event: Event) -> None:
-        """The status is sent; the tag kept this call alive until now."""
-
-
-Handler = Callable[[FastCall, bytes], Callable[[], None] | None]
-
-
-def run_fast(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes, call: FastCall) -> Callable[[], None] | None:
-    """Send a request through its model's queue; `calls.run_blocking` for the lane.
-
-    Returns the pool's `pump` when it should wait until all that has arrived is queued. Raises ServeError for what the server refuses.
-    """
-    call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
-    pool = registry.get(route.model_name, route.model_version).pool
-    request = Request(raw, dialect, call.request_id, call.answer, call.deadline, forwarded_headers(call.metadata))
-    call.on_cancel = partial(_leave, call, pool, request)
-    if not pool.put(request):
-        return pool.pump
-    pool.pump()
-    return None
-
-
-def _leave(call: FastCall, pool: WorkerPool, request: Request) -> None:
-    if pool.cancel(request):
-        call.note(Code.CANCELLED)  # nobody is there to be answered

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from functools import partial
 
 import grpc
 
+from servegrpc.core.batching import Request
+from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
 from servegrpc.errors import InvalidInput
-from servegrpc.frontend.calls import run_blocking
-from servegrpc.frontend.fast_lane import FastCall, Handler, run_fast
+from servegrpc.frontend import public
+from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, leave, new_request_id, put, submit, submit_stream
+from servegrpc.frontend.methods import Call, Method, Pump, ServerStream, Session, Stream, Unary
+from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 from servegrpc.wire.scan import Route, route
 
@@ -17,48 +21,80 @@ SERVICE = "servegrpc.v1.InferenceService"
 
 
 class InferenceService:
-    """The public handlers of the three methods."""
+    """The three methods."""
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
+        self._methods: dict[str, Method] = {
+            "Predict": Unary(Dialect.NATIVE, self._predict),
+            "PredictStream": ServerStream(Dialect.NATIVE, self._predict_stream),
+            "PredictSession": Session(Dialect.NATIVE, partial(PredictSession, registry)),
+        }
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods on a server."""
-        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            "Predict": grpc.unary_unary_rpc_method_handler(self.predict),
-            "PredictStream": grpc.unary_stream_rpc_method_handler(self.predict_stream),
-            "PredictSession": grpc.stream_stream_rpc_method_handler(self.predict_session),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, public.handlers(self._methods)),))
 
-    def predict(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
-        """Predict."""
-        return self._run(_checked(route(raw)), raw, context)
-
-    def predict_stream(self, raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """PredictStream."""
-        yield self._run(_checked(route(raw)), raw, context)
-
-    def predict_session(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """PredictSession: each request is answered before the next is read."""
-        first: Route | None = None
-        for raw in requests:
-            where = route(raw)
-            first = first or _checked(where)
-            name = where.model_name or first.model_name
-            version = where.model_version or (first.model_version if name == first.model_name else "")
-            yield self._run(Route(name, version, where.request_id), raw, context)
-
-    def fast_methods(self) -> dict[str, Handler]:
+    def fast_methods(self) -> dict[str, Method]:
         """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
-        return {f"/{SERVICE}/Predict": self._predict_fast}
+        return {f"/{SERVICE}/{name}": method for name, method in self._methods.items()}
 
-    def _predict_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
-        where = _checked(route(raw))
-        return run_fast(self._registry, Dialect.NATIVE, where, raw, call)
+    def _predict(self, call: Call, raw: bytes) -> Pump | None:
+        return submit(self._registry, Dialect.NATIVE, _checked(route(raw)), raw, call)
 
-    def _run(self, where: Route, raw: bytes, context: grpc.ServicerContext) -> bytes:
-        return run_blocking(self._registry, Dialect.NATIVE, where, raw, context)
+    def _predict_stream(self, stream: Stream, raw: bytes) -> Pump | None:
+        return submit_stream(self._registry, Dialect.NATIVE, _checked(route(raw)), raw, stream)
+
+
+class PredictSession:
+    """A sequence of requests, each read when the one before it has been answered; the first that fails ends the session."""
+
+    def __init__(self, registry: ModelRegistry, stream: Stream) -> None:
+        self._registry = registry
+        self._stream = stream
+        self._id = new_request_id()
+        self._first: Route | None = None
+        self._pools: set[WorkerPool] = set()  # in which the sequence has been started
+        stream.on_cancel = self._close
+        stream.read_next()
+
+    def message(self, raw: bytes) -> Pump | None:
+        """Take the next request."""
+        where = route(raw)
+        self._first = self._first or _checked(where)
+        name = where.model_name or self._first.model_name
+        version = where.model_version or (self._first.model_version if name == self._first.model_name else "")
+        self._stream.model_name, self._stream.request_id = name, where.request_id or new_request_id()
+        pool = self._registry.get(name, version).pool
+        headers = forwarded_headers(self._stream.metadata)
+        request = Request(raw, Dialect.NATIVE, self._stream.request_id, self._answered, self._stream.deadline, headers)
+        begin_in_sequence(pool, request, self._id, start=pool not in self._pools, end=False)
+        self._pools.add(pool)
+        self._stream.on_cancel = partial(self._leave, pool, request)
+        return put(pool, request)
+
+    def half_closed(self) -> None:
+        """End: the last request has been answered."""
+        self._close()
+        self._stream.answer(Reply(empty=True))
+
+    def _answered(self, reply: Reply) -> None:
+        if reply.code or reply.error:
+            self._close()
+            self._stream.answer(reply)
+        else:
+            reply.more = True
+            self._stream.message(reply)
+            self._stream.read_next()
+
+    def _leave(self, pool: WorkerPool, request: Request) -> None:
+        leave(self._stream, pool, request)
+        self._close()
+
+    def _close(self) -> None:
+        for pool in self._pools:
+            pool.sequences.end(self._id)
+        self._pools.clear()
 
 
 def _checked(where: Route) -> Route:

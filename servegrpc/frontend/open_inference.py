@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -15,14 +14,14 @@ from google.protobuf.message import Message
 
 from servegrpc.core.manager import ModelManager
 from servegrpc.errors import InvalidInput, NotSupported
-from servegrpc.frontend.calls import run_blocking
+from servegrpc.frontend import public
+from servegrpc.frontend.calls import submit
 from servegrpc.frontend.client_memory import ClientMemory
-from servegrpc.frontend.fast_lane import FastCall, run_fast
-from servegrpc.frontend.fast_lane import Handler as FastHandler
+from servegrpc.frontend.methods import Call, Method, Pump, Unary
 from servegrpc.frontend.open_inference_about import AboutMethods, unknown_model_in_triton_words
 from servegrpc.frontend.open_inference_admin import AdminMethods
 from servegrpc.wire.dialect import Dialect
-from servegrpc.wire.open_inference import NO_OPTIONS, Options, route
+from servegrpc.wire.open_inference import Options, route
 from servegrpc.wire.scan import Route
 
 SERVICE = "inference.GRPCInferenceService"
@@ -49,11 +48,12 @@ class OpenInferenceService:
         self._about = AboutMethods(manager.registry, server_ready)
         self._admin = AdminMethods(manager, model_store, self._memory, log_level)
         self._allow_admin = allow_admin
+        self._methods: dict[str, Method] = {"ModelInfer": Unary(Dialect.OPEN_INFERENCE, self._infer)}
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods of the inference port."""
         handlers: Methods = {
-            "ModelInfer": grpc.unary_unary_rpc_method_handler(self.infer),
+            **public.handlers(self._methods),
             **_typed(self._about.methods()),
             **_typed(self._admin.memory_methods()),
         }
@@ -67,23 +67,22 @@ class OpenInferenceService:
         handlers = {**_typed(self._about.methods()), **_typed(self._admin.methods())}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    def infer(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
-        """ModelInfer."""
-        where, _ = _checked(raw)
-        with unknown_model_in_triton_words():
-            return run_blocking(self._registry, Dialect.OPEN_INFERENCE, where, self._memory.describe_to_worker(raw), context)
-
-    def fast_methods(self) -> dict[str, FastHandler]:
+    def fast_methods(self) -> dict[str, Method]:
         """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
-        return {f"/{service}/ModelInfer": self._infer_fast for service in SERVICES}
+        return {f"/{service}/{name}": method for service in SERVICES for name, method in self._methods.items()}
 
-    def _infer_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
+    def _infer(self, call: Call, raw: bytes) -> Pump | None:
         where, options = _checked(raw)
-        if options is not NO_OPTIONS:
-            call.deadline = min(call.deadline, monotonic() + options.timeout_seconds)
-            call.metadata = (*call.metadata, *options.headers)
         with unknown_model_in_triton_words():
-            return run_fast(self._registry, Dialect.OPEN_INFERENCE, where, self._memory.describe_to_worker(raw), call)
+            return submit(
+                self._registry,
+                Dialect.OPEN_INFERENCE,
+                where,
+                self._memory.describe_to_worker(raw),
+                call,
+                headers=options.headers,
+                timeout_seconds=options.timeout_seconds,
+            )
 
 
 def _checked(raw: bytes) -> tuple[Route, Options]:

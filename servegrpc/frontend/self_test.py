@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -12,12 +11,15 @@ import structlog
 
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend.calls import DETAILS_KEY
-from servegrpc.frontend.fast_lane import FastCall, FastLane
+from servegrpc.frontend.fast_lane import FastLane
+from servegrpc.frontend.methods import Call, Pump, Session, Stream, Unary
 from servegrpc.reply import Reply
+from servegrpc.wire.dialect import Dialect
 
 log = structlog.get_logger()
 
 METHOD = "/servegrpc.SelfTest/Echo"
+TALK = "/servegrpc.SelfTest/Talk"
 SECONDS = 5.0  # for each step; it takes milliseconds
 
 
@@ -37,10 +39,28 @@ def fast_lane_works() -> bool:
     return True
 
 
+class EchoTalk:
+    """Sends each message back, and one at the end."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        stream.read_next()
+
+    def message(self, raw: bytes) -> Pump | None:
+        """Send it back."""
+        self._stream.message(Reply(raw, more=True))
+        self._stream.read_next()
+        return None
+
+    def half_closed(self) -> None:
+        """End."""
+        self._stream.answer(Reply(b"end"))
+
+
 def _run() -> None:
     cancelled, waiting = threading.Event(), threading.Event()
 
-    def echo(call: FastCall, raw: bytes) -> Callable[[], None] | None:
+    def echo(call: Call, raw: bytes) -> Pump | None:
         if raw == b"refuse":
             raise InvalidInput("refused")
         if raw == b"wait":
@@ -54,12 +74,15 @@ def _run() -> None:
 
     server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
     port = server.add_insecure_port("127.0.0.1:0")
-    lane = FastLane(server, {METHOD: echo})
+    lane = FastLane(server, {METHOD: Unary(Dialect.NATIVE, echo), TALK: Session(Dialect.NATIVE, EchoTalk)})
     server.start()
     lane.start()
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.enable_http_proxy", 0)]) as channel:
             _check(channel.unary_unary(METHOD), waiting, cancelled)
+            talk: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(TALK)
+            if list(talk(iter([b"a", b"b"]), timeout=SECONDS)) != [b"a", b"b", b"end"]:
+                raise SelfTestError("a stream came back wrong")
     finally:
         server.stop(0).wait(SECONDS)
         lane.stop()

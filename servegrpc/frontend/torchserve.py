@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
@@ -11,8 +11,9 @@ from servegrpc.compat.torchserve.inference_pb2 import TorchServeHealthResponse
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.worker import WorkerState
 from servegrpc.errors import ServeError
-from servegrpc.frontend.calls import end_call, run_blocking
-from servegrpc.frontend.fast_lane import FastCall, Handler, run_fast
+from servegrpc.frontend import public
+from servegrpc.frontend.calls import submit
+from servegrpc.frontend.methods import Call, Method, Pump, Unary
 from servegrpc.frontend.torchserve_json import pretty
 from servegrpc.wire import torchserve
 from servegrpc.wire.dialect import Dialect
@@ -27,18 +28,16 @@ class TorchServeInference:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
+        self._methods: dict[str, Method] = {"Predictions": Unary(Dialect.TORCHSERVE, self._predictions)}
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods on a server."""
-        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-            "Ping": grpc.unary_unary_rpc_method_handler(self.ping),
-            "Predictions": grpc.unary_unary_rpc_method_handler(self.predictions),
-        }
+        handlers = {"Ping": grpc.unary_unary_rpc_method_handler(self.ping), **public.handlers(self._methods)}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
-    def fast_methods(self) -> dict[str, Handler]:
+    def fast_methods(self) -> dict[str, Method]:
         """Return the methods that a fast lane may serve in place of `add_to`'s, with the same results."""
-        return {f"/{SERVICE}/Predictions": self._predict_fast}
+        return {f"/{SERVICE}/{name}": method for name, method in self._methods.items()}
 
     def ping(self, raw: bytes, context: grpc.ServicerContext) -> bytes:  # noqa: ARG002
         """Ping."""
@@ -47,21 +46,10 @@ class TorchServeInference:
         health = pretty({"status": "Healthy" if healthy else "Unhealthy"})
         return TorchServeHealthResponse(health=health).SerializeToString()
 
-    def predictions(self, raw: bytes, context: grpc.ServicerContext) -> bytes:
-        """Predictions."""
-        with _in_its_words(context):
-            where, _ = _routed(raw)
-            with _asked(where):
-                return run_blocking(self._registry, Dialect.TORCHSERVE, where, raw, context)
-
-    def _predict_fast(self, call: FastCall, raw: bytes) -> Callable[[], None] | None:
-        try:
-            where, _ = _routed(raw)
-            with _asked(where):
-                return run_fast(self._registry, Dialect.TORCHSERVE, where, raw, call)
-        except ServeError as error:
-            call.answer(torchserve.status(error))
-            return None
+    def _predictions(self, call: Call, raw: bytes) -> Pump | None:
+        where, _ = _routed(raw)
+        with _asked(where):
+            return submit(self._registry, Dialect.TORCHSERVE, where, raw, call)
 
 
 def _has_its_workers(version: ModelVersion) -> bool:
@@ -85,13 +73,3 @@ def _asked(where: Route) -> Iterator[None]:
         if where.model_version:
             error.about(asked_version=where.model_version)
         raise
-
-
-@contextmanager
-def _in_its_words(context: grpc.ServicerContext) -> Iterator[None]:
-    """End a call that fails as TorchServe does."""
-    try:
-        yield
-    except ServeError as error:
-        reply = torchserve.status(error)
-        end_call(context, reply.code, reply.message, reply.body)

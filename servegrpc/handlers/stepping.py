@@ -39,6 +39,10 @@ class StepHandler(ABC):
     def initialize(self, context: object) -> None:  # noqa: B027 - most need it, not all
         """Load the model; called once, with the worker's Context."""
 
+    def handle(self, data: object, context: object) -> object:  # noqa: ARG002
+        """Refuse: a worker drives the steps itself."""
+        raise TypeError(f"{type(self).__name__} works step by step; it has no call for a whole batch")
+
     @abstractmethod
     def start(self, request: StepRequest) -> None:
         """Take a request in: check its data, compute what it needs before its first step, keep that in `request.state`."""

@@ -1,14 +1,16 @@
 """What a handler knows besides its input: TorchServe's `Context` and `RequestProcessor`, with the same public names.
 
 One Context lives as long as its worker; handlers keep attributes of their own on it. The runner calls `begin_batch` before each call of
-the handler; what a handler sets in `responses` is kept, but does not reach the caller yet. Per-request
-objects are made only when a handler asks for one: most never do.
+the handler; what a handler sets in `responses` reaches the callers as status and trailing metadata. Per-request objects are made only
+when a handler asks for one: most never do.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
+from time import monotonic
+from typing import Protocol, TypedDict
 
 from servegrpc.worker.handler_metrics import HandlerMetrics
 
@@ -22,6 +24,19 @@ class SystemProperties(TypedDict):
     server_name: str
     server_version: str
     limit_max_image_pixels: bool
+
+
+class Callers(Protocol):
+    """What the runner knows of the callers of a batch, by position."""
+
+    def has_left(self, position: int) -> bool:
+        """Whether the caller waits no more."""
+
+    def deadline(self, position: int) -> float:
+        """Return when the caller will leave, in monotonic seconds, inf for never."""
+
+    def send(self, results: object) -> None:
+        """Send each caller that takes a stream a message."""
 
 
 class RequestProcessor:
@@ -93,6 +108,7 @@ class Context:
         self.header_key_sequence_start = "ts_request_sequence_start"
         self.header_key_sequence_end = "ts_request_sequence_end"
         self._headers: Sequence[Mapping[str, str]] = ()
+        self._callers: Callers | None = None
         self._request_processor: list[RequestProcessor] | None = None
         self._system_properties = SystemProperties(
             model_dir=model_dir,
@@ -108,12 +124,30 @@ class Context:
 
     __hash__ = object.__hash__
 
-    def begin_batch(self, request_ids: Sequence[str], headers: Sequence[Mapping[str, str]]) -> None:
+    def begin_batch(self, request_ids: Sequence[str], headers: Sequence[Mapping[str, str]], callers: Callers | None = None) -> None:
         """Start a batch: one id and one header mapping per request. What the last batch's responses were is forgotten."""
         self.request_ids = dict(enumerate(request_ids))
         self.metrics.request_ids = self.request_ids
         self._headers = headers
+        self._callers = callers
         self._request_processor = None
+
+    def is_cancelled(self, idx: int = 0) -> bool:
+        """Return whether a request's caller has left, by itself or at its deadline: nobody waits for the result."""
+        return self._callers is not None and self._callers.has_left(idx)
+
+    def time_remaining(self, idx: int = 0) -> float:
+        """Return the seconds until a request's caller leaves, inf when it set no deadline."""
+        return self._callers.deadline(idx) - monotonic() if self._callers else math.inf
+
+    def send_intermediate(self, results: Sequence[object]) -> None:
+        """Send one message now to each caller that takes a stream; what `handle` returns later is the last one.
+
+        For handlers in TorchServe's style (`send_intermediate_predict_response`); others yield. Raises InvalidHandlerResult unless there
+        is one result for each request of the batch.
+        """
+        if self._callers:
+            self._callers.send(results)
 
     def responses(self) -> list[RequestProcessor]:
         """Return the request processors by position, or an empty list when the handler touched none (all 200, no headers)."""

@@ -12,25 +12,30 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
-from time import monotonic_ns
-from typing import TypedDict, cast
+from typing import Protocol, TypedDict, cast
 
 import numpy as np
 import torch
 import yaml
 
-from servegrpc.engine.channel import Batch, Channel, ChannelError, Control, Kind
+from servegrpc.engine.channel import Channel, ChannelError, Control, Kind
+from servegrpc.handlers.stepping import StepHandler
 from servegrpc.memory import keep_freed_blocks
-from servegrpc.reply import Reply
+from servegrpc.wire.codecs import worker_codecs
+from servegrpc.worker.answers import Answers
+from servegrpc.worker.async_loop import AsyncLoop
+from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import borrows_inputs, describe, load_handler
+from servegrpc.worker.loader import Entry, borrows_inputs, describe, load_handler
 from servegrpc.worker.runner import Runner
+from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
 LONGEST_TRACE = 30_000  # characters of a trace that go to the log
-HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
+ASYNC_REQUESTS = 256  # that an asynchronous handler works on at once, unless the model says how many
 
-CLEAN, LOAD_FAILED, PROTOCOL_ERROR, SERVER_GONE = 0, 3, 4, 5
+LOAD_FAILED, PROTOCOL_ERROR = 3, 4
 
 
 class LoadSpec(TypedDict):
@@ -48,6 +53,13 @@ class LoadSpec(TypedDict):
     batch_size: int
     gpu: int | None
     threads: int
+
+
+class Loop(Protocol):
+    """How a worker serves once its handler is loaded."""
+
+    def serve(self) -> int:
+        """Serve until the end; returns the exit code."""
 
 
 def run(descriptors: Sequence[int]) -> int:
@@ -80,36 +92,11 @@ def _serve(channel: Channel) -> int:
     load = channel.receive()
     if not isinstance(load, Control) or load.kind is not Kind.LOAD:
         return SERVER_GONE
-    spec = cast("LoadSpec", load.body)
-    runner = _load(channel, spec)
-    if runner is None:
-        return LOAD_FAILED
-    while message := channel.receive():
-        if isinstance(message, Batch):
-            _run(channel, runner, message, spec["batch_size"])
-        elif isinstance(message, Control) and message.kind is Kind.STOP:
-            return CLEAN
-    return SERVER_GONE
+    loop = _load(channel, cast("LoadSpec", load.body))
+    return LOAD_FAILED if loop is None else loop.serve()
 
 
-def _run(channel: Channel, runner: Runner, batch: Batch, batch_size: int) -> None:
-    """Run the handler on what was handed over, `batch_size` requests at a time, and answer as it goes.
-
-    The replies of quick calls are sent together: each message wakes the server, which costs more than such a call.
-    """
-    replies: list[Reply] = []
-    first, sent = True, monotonic_ns()
-    for start in range(0, len(batch.items), batch_size):
-        items = batch.items[start : start + batch_size]
-        channel.mark_started(batch.lane, start + len(items))
-        replies += runner.run(items)
-        now = monotonic_ns()
-        if now - sent > HOLD_NANOSECONDS or start + batch_size >= len(batch.items):
-            channel.send_replies(batch.lane, replies, first=first)
-            replies, first, sent = [], False, now
-
-
-def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
+def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     folder = Path(spec["folder"])
     os.chdir(folder)
     sys.path[:0] = [str(folder), *spec["python_path"]]
@@ -129,7 +116,20 @@ def _load(channel: Channel, spec: LoadSpec) -> Runner | None:
             Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
         )
         return None
-    channel.send(Kind.LOADED)
-    return Runner(
-        entry, context, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"], borrows_inputs(entry)
-    )
+    loop, slots = _loop(channel, spec, entry, context)
+    channel.send(Kind.LOADED, {"slots": slots})
+    return loop
+
+
+def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> tuple[Loop, int]:
+    """Return the loop that fits the handler, and how many requests it works on at once; 0 for one batch at a time."""
+    codecs = worker_codecs(context.model_yaml_config)
+    answers = Answers(codecs, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"])
+    service = getattr(entry, "__self__", None)
+    if isinstance(service, StepHandler):
+        return StepLoop(channel, service, answers, context), spec["batch_size"]
+    if context.model_yaml_config.get("continuousBatching") is True:
+        return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
+    if iscoroutinefunction(entry) or isasyncgenfunction(entry):
+        return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
+    return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry)), spec["batch_size"]), 0

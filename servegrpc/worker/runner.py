@@ -1,25 +1,22 @@
 """Runs the handler on one batch: decode every request, call the handler, check its results, encode every reply.
 
-Whatever a handler or a request does wrong ends as the Reply of the requests concerned; nothing is raised.
+Whatever a handler or a request does wrong ends as the Reply of the requests concerned; nothing is raised but by the way to the server.
 """
 
 from __future__ import annotations
 
-import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import monotonic_ns
 
 from servegrpc.engine.channel import Item
-from servegrpc.errors import HandlerError, InvalidHandlerResult, InvalidInput, ServeError
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError, SlowReader
+from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
-from servegrpc.wire.codecs import CODECS
-from servegrpc.wire.dialect import About
-from servegrpc.worker.context import Context
+from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
+from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
+from servegrpc.worker.context import Context, RequestProcessor
 from servegrpc.worker.loader import Entry
-
-LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,98 +25,123 @@ class Runner:
 
     entry: Entry
     context: Context
-    model_name: str
-    model_version: str
-    worker_id: int
-    expose_errors: bool
+    answers: Answers
     borrow: bool = False
 
-    def run(self, items: Sequence[Item]) -> list[Reply]:
-        """Return one reply per item, in order."""
+    def run(self, items: Sequence[Item], outlet: Outlet, first_index: int = 0) -> list[Reply]:
+        """Run the requests whose indexes begin at `first_index`; returns the final replies that have not been sent, in order."""
         outcomes: dict[int, object] = {}
         live = list(range(len(items)))
-        handler_nanoseconds = batch_size = 0
+        took = Took()
         while live:
-            rows = self._decode([items[index] for index in live], live, outcomes)
-            batch_size = len(live)
+            rows = self._decode(items, live, outcomes)
+            call = BatchCall([items[index] for index in live], [first_index + index for index in live], outlet, self._send)
             started = monotonic_ns()
             try:
-                results = self._call(rows, [items[index] for index in live]) if live else []
+                results = self._call(rows, call) if live else []
             except InvalidInput as error:
-                row = getattr(error, "row", None)  # a subclass may have left it out
-                if isinstance(row, int) and 0 <= row < len(live):
+                row = refused_row(error, len(live))
+                if row is not None and not call.sent:
                     outcomes[live.pop(row)] = error  # that row alone is refused; the others are run again
                     continue
-                results = [error] * len(live)
+                results = call.outcomes(error)
             except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-                results = [self._handler_error(error, [items[index] for index in live])] * len(live)
-            handler_nanoseconds = monotonic_ns() - started
+                results = call.outcomes(self.answers.handler_error(error, call.items))
+            took = Took(monotonic_ns() - started, len(live))
             outcomes.update(zip(live, results, strict=True))
             break
-        return [self._reply(item, outcomes[index], handler_nanoseconds, batch_size) for index, item in enumerate(items)]
+        replies = []
+        for index, item in enumerate(items):
+            if outcomes[index] is not SENT:
+                position = live.index(index) if self._responses() and index in live else -1
+                reply = self._final(item, outcomes[index], took, position)
+                reply.index = first_index + index
+                replies.append(reply)
+        return replies
 
     def _decode(self, items: Sequence[Item], live: list[int], outcomes: dict[int, object]) -> list[object]:
         """Return the rows of the items; one that cannot be decoded leaves `live` for `outcomes`."""
         rows: list[object] = []
-        for index, item in zip(list(live), items, strict=True):
+        for index in list(live):
             try:
-                rows.append(CODECS[item.dialect].decode(item.payload, borrow=self.borrow))
+                rows.append(self.answers.decode(items[index], borrow=self.borrow))
             except InvalidInput as error:
                 live.remove(index)
                 outcomes[index] = error
         return rows
 
-    def _call(self, rows: list[object], items: Sequence[Item]) -> list[object]:
-        self.context.begin_batch([item.request_id for item in items], [dict(item.headers) for item in items])
+    def _call(self, rows: list[object], call: BatchCall) -> Sequence[object]:
+        self.context.begin_batch([item.request_id for item in call.items], [dict(item.headers) for item in call.items], call)
         results = self.entry(rows, self.context)
-        if not isinstance(results, list):
-            raise InvalidHandlerResult(f"the handler returned {type(results).__name__}; it must return a list with one result per request")
-        if len(results) != len(items):
-            raise InvalidHandlerResult(
-                f"the handler returned {len(results)} results for {len(items)} requests; it must return one for each"
-            )
-        return results
+        if isinstance(results, Generator):
+            return self._drive(results, call)
+        return check_count(results, len(call.items))
 
-    def _handler_error(self, error: Exception, items: Sequence[Item]) -> ServeError:
-        _log_trace(error, "handler failed", [item.request_id for item in items])
-        if isinstance(error, ServeError):
-            return error
-        if self.expose_errors:
-            return HandlerError(f"the handler raised {type(error).__name__}: {_text(error)}", exception=type(error).__name__)
-        return HandlerError("the handler failed; the server's log has the trace under the request id")
-
-    def _reply(self, item: Item, outcome: object, handler_nanoseconds: int, batch_size: int) -> Reply:
-        if not isinstance(outcome, ServeError):
-            name, version = self.model_name, self.model_version
-            about = About(name, version, item.request_id, item.queued_microseconds, handler_nanoseconds, batch_size)
-            try:
-                return Reply(CODECS[item.dialect].encode(outcome, about))
-            except InvalidHandlerResult as error:
-                outcome = error
-            except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
-                _log_trace(error, "result cannot be sent", [item.request_id])
-                outcome = InvalidHandlerResult(f"the handler's result cannot be sent: {type(error).__name__}: {_text(error)}")
+    def _drive(self, steps: Generator[object, None, object], call: BatchCall) -> list[object]:
+        """Send what a handler yields, step by step, until all streams have ended or their callers have left."""
+        started = monotonic_ns()
         try:
-            return self._error_reply(item, outcome)
-        except Exception as error:  # noqa: BLE001 - a handler's own error object may hold anything
-            _log_trace(error, "error cannot be sent", [item.request_id])
-            return self._error_reply(item, HandlerError("the handler raised an error that cannot be sent; the server's log has the trace"))
+            for entries in steps:
+                took = Took(monotonic_ns() - started, len(call.items))
+                self._step(call, check_count(entries, len(call.items)), took)
+                if not call.open:
+                    break
+        finally:
+            steps.close()
+        return call.outcomes(None)
 
-    def _error_reply(self, item: Item, error: ServeError) -> Reply:
-        about = f'Model "{self.model_name}" version {self.model_version}'
-        message = f"{about}: {_text(error.message).rstrip('.')}. Request id: {item.request_id}."
-        names = {"model_name": self.model_name, "model_version": self.model_version, "worker": str(self.worker_id)}
-        return CODECS[item.dialect].status(error, message, {**names, "request_id": item.request_id})
+    def _step(self, call: BatchCall, entries: Sequence[object], took: Took) -> None:
+        replies = []
+        for position in sorted(call.open):
+            entry = caller_left() if call.has_left(position) else entries[position]
+            replies += self._replies_to(call, position, entry, took)
+        if replies:
+            call.sent = True
+            call.outlet.send(replies)
+        for position in [position for position in call.open if call.is_paused(position)]:
+            if len(call.open) == 1:
+                call.outlet.wait(call.indexes[position])
+            else:
+                slow = SlowReader("the caller reads too slowly, and others share its batch")
+                call.outlet.send(self._replies_to(call, position, slow, took))
 
+    def _replies_to(self, call: BatchCall, position: int, entry: object, took: Took) -> list[Reply]:
+        """Return what one entry of a step means for its caller."""
+        item = call.items[position]
+        if entry is NOTHING:
+            return []
+        if not (isinstance(entry, Last | Exception) or entry is FINISHED):
+            if not item.streamed:
+                call.last[position] = entry
+                return []
+            try:
+                reply = self.answers.message(item, entry, took)
+            except InvalidHandlerResult as error:
+                return self._replies_to(call, position, error, took)
+        else:
+            outcome = entry.value if isinstance(entry, Last) else call.outcome(position, entry if isinstance(entry, Exception) else None)
+            reply = self._final(item, outcome, took, position)
+            call.open.discard(position)
+        reply.index = call.indexes[position]
+        return [reply]
 
-def _text(said: object) -> str:
-    """Return what a handler's code said as text that can be sent, whatever it is."""
-    try:
-        return str(said)[:LONGEST_MESSAGE].encode("utf-8", "replace").decode()
-    except Exception as error:  # noqa: BLE001 - __str__ is a handler's code too
-        return f"(no message: {type(error).__name__} in its __str__)"
+    def _final(self, item: Item, outcome: object, took: Took, position: int) -> Reply:
+        if isinstance(outcome, Exception) and not isinstance(outcome, ServeError):
+            outcome = self.answers.handler_error(outcome, [item])
+        responses = self._responses()
+        return self.answers.reply(item, outcome, took, responses[position] if 0 <= position < len(responses) else None)
 
+    def _responses(self) -> Sequence[RequestProcessor]:
+        """What the handler has set on its responses; nothing for most batches."""
+        return self.context.responses()
 
-def _log_trace(error: Exception, event: str, request_ids: Sequence[str]) -> None:
-    sys.stderr.write(f"{event}; request ids: {', '.join(request_ids)}\n")
-    traceback.print_exception(error)
+    def _send(self, call: BatchCall, results: object) -> None:
+        """Send one message to each caller that takes a stream, from within the handler."""
+        took = Took(0, len(call.items))
+        replies = []
+        for position, value in enumerate(check_count(results, len(call.items))):
+            if call.items[position].streamed and not call.has_left(position):
+                replies += self._replies_to(call, position, value, took)
+        if replies:
+            call.sent = True
+            call.outlet.send(replies)

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from servegrpc.values import encode_value
 
 HANDLERS = Path(__file__).parents[1] / "handlers"
 SECONDS = 30  # that a wait may take at most
+tickets = count(1)
 
 
 class Events:
@@ -31,8 +33,11 @@ class Events:
         self.exit = None
         self._changed = threading.Condition()
 
-    def ready(self, worker_id):
+    def ready(self, worker_id, slots):
         self._note("ready")
+
+    def measured(self, worker_id, records):
+        pass
 
     def answered(self, worker_id, replies):
         self.request_ids += [inference_pb2.PredictResponse.FromString(reply.body).request_id for reply in replies]
@@ -169,8 +174,8 @@ def test_ready(start):
 def test_answers_in_order(start_ready):
     """Two batches are sent one after the other → all their requests are answered in the order sent."""
     worker, events = start_ready("echo")
-    worker.send(batch("a", "b", "c"))
-    worker.send(batch("d", "e"))
+    worker.send(next(tickets), batch("a", "b", "c"))
+    worker.send(next(tickets), batch("d", "e"))
     events.wait_answers(5)
     assert events.request_ids == ["a", "b", "c", "d", "e"]
 
@@ -179,7 +184,7 @@ def test_many_batches(start_ready):
     """A batch is sent whenever one is answered → every one is answered."""
     worker, events = start_ready("echo")
     for number in range(50):
-        worker.send(batch(str(number)))
+        worker.send(next(tickets), batch(str(number)))
         events.wait_answers(number + 1)
     assert events.request_ids == [str(number) for number in range(50)]
 
@@ -188,8 +193,8 @@ def test_two_in_flight(start_ready, gates):
     """A second batch is sent while the first is computed → it waits its turn, and both are answered."""
     worker, events = start_ready("gate")
     first, second = gates
-    worker.send(batch("a", data=first.path))
-    worker.send(batch("b", data=second.path))
+    worker.send(next(tickets), batch("a", data=first.path))
+    worker.send(next(tickets), batch("b", data=second.path))
     assert events.request_ids == []
     first.wait_entered()
     first.open()
@@ -213,8 +218,8 @@ def test_stop_finishes(start_ready, gates):
     """A worker is told to stop while two batches are in flight → it answers both and then ends."""
     worker, events = start_ready("gate")
     first, second = gates
-    worker.send(batch("a", data=first.path))
-    worker.send(batch("b", data=second.path))
+    worker.send(next(tickets), batch("a", data=first.path))
+    worker.send(next(tickets), batch("b", data=second.path))
     worker.stop(SECONDS)
     first.wait_entered()
     first.open()
@@ -238,7 +243,7 @@ def test_kill(start_ready, gates):
     """A worker is killed while it computes → its exit reports the cause given, and nothing is answered."""
     worker, events = start_ready("gate")
     held, _ = gates
-    worker.send(batch("a", data=held.path))
+    worker.send(next(tickets), batch("a", data=held.path))
     held.wait_entered()
     worker.kill("took too long")
     assert events.wait_exit().cause == "took too long"
@@ -250,11 +255,11 @@ def test_untouched(start_ready, gates):
     """A worker is killed in the first of two calls of one hand-over, with another behind it → the requests not begun are counted."""
     worker, events = start_ready("gate")
     held, _ = gates
-    worker.send(batch("a", data=held.path) + batch("b", "c", "d", "e", data=""))
-    worker.send(batch("f", data=""))
+    worker.send(next(tickets), batch("a", data=held.path) + batch("b", "c", "d", "e", data=""))
+    worker.send(next(tickets), batch("f", data=""))
     held.wait_entered()
     worker.kill("enough")
-    assert events.wait_exit().untouched == 2
+    assert list(events.wait_exit().started.values()) == [4, 0]
     held.open()
 
 
@@ -262,20 +267,20 @@ def test_untouched_after_answers(start_ready, gates):
     """The first call of a hand-over is answered and the worker is killed in the second → nothing is untouched."""
     worker, events = start_ready("gate")
     first, second = gates
-    worker.send(batch("a", data=first.path) + batch("b", "c", "d", data="") + batch("e", data=second.path))
+    worker.send(next(tickets), batch("a", data=first.path) + batch("b", "c", "d", data="") + batch("e", data=second.path))
     first.wait_entered()
     first.open()
     events.wait_answers(4)
     second.wait_entered()
     worker.kill("enough")
-    assert (events.wait_exit().untouched, events.request_ids) == (0, ["a", "b", "c", "d"])
+    assert (list(events.wait_exit().started.values()), events.request_ids) == ([5], ["a", "b", "c", "d"])
     second.open()
 
 
 def test_more_than_one_call(start_ready):
     """A hand-over holds more requests than a batch → all are answered in order."""
     worker, events = start_ready("echo")
-    worker.send(batch(*map(str, range(11))))
+    worker.send(next(tickets), batch(*map(str, range(11))))
     events.wait_answers(11)
     assert events.request_ids == [str(number) for number in range(11)]
 
@@ -295,7 +300,7 @@ def test_sending_after_the_end(start_ready):
     worker, events = start_ready("echo")
     worker.kill("enough")
     events.wait_exit()
-    worker.send(batch("a", data="x" * 100_000))
+    worker.send(next(tickets), batch("a", data="x" * 100_000))
     worker.stop(SECONDS)
     assert events.names == ["ready", "exited"]
 
@@ -317,7 +322,7 @@ def test_load_failure(start):
 def test_crash(start_ready):
     """The process crashes instead of answering → the exit names the signal, and is no load error."""
     worker, events = start_ready("misbehave")
-    worker.send(batch("a", data="segfault"))
+    worker.send(next(tickets), batch("a", data="segfault"))
     exit_ = events.wait_exit()
     assert (exit_.cause, exit_.load_error) == ("signal 11 (SIGSEGV)", "")
     assert events.names == ["ready", "exited"]
@@ -326,7 +331,7 @@ def test_crash(start_ready):
 def test_output(start_ready):
     """A handler prints → the exit has the lines."""
     worker, events = start_ready("noisy")
-    worker.send(batch("a", data="hello"))
+    worker.send(next(tickets), batch("a", data="hello"))
     events.wait_answers(1)
     worker.stop(SECONDS)
     assert "out hello" in events.wait_exit().output
@@ -335,7 +340,7 @@ def test_output(start_ready):
 def test_one_thread(start_ready):
     """A worker lives and ends → all its events come from one thread."""
     worker, events = start_ready("echo")
-    worker.send(batch("a"))
+    worker.send(next(tickets), batch("a"))
     events.wait_answers(1)
     worker.kill("enough")
     events.wait_exit()

@@ -11,8 +11,10 @@ from google.rpc import status_pb2
 
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend.fast_lane import PENDING_OPTIONS, FastLane
+from servegrpc.frontend.methods import Unary
 from servegrpc.frontend.self_test import fast_lane_works
 from servegrpc.reply import Reply
+from servegrpc.wire.dialect import Dialect
 
 METHOD = "/test.Lane/Call"
 LIMIT_BYTES = 1024 * 1024
@@ -25,7 +27,7 @@ class Lane:
         self.handler = lambda call, raw: call.answer(Reply(raw))
         self.server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.max_receive_message_length", LIMIT_BYTES), *PENDING_OPTIONS])
         port = self.server.add_insecure_port("127.0.0.1:0")
-        self.lane = FastLane(self.server, {METHOD: self._handle})
+        self.lane = FastLane(self.server, {METHOD: Unary(Dialect.NATIVE, self._handle)})
         self.server.start()
         self.lane.start()
         self.channel = grpc.insecure_channel(f"127.0.0.1:{port}")

@@ -9,8 +9,10 @@ from servegrpc.engine.channel import Item
 from servegrpc.errors import Code, InvalidInput, QueueFull
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
+from servegrpc.wire.codecs import CODECS
+from servegrpc.worker.answers import LONGEST_MESSAGE, Answers
 from servegrpc.worker.context import Context
-from servegrpc.worker.runner import LONGEST_MESSAGE, Runner
+from servegrpc.worker.runner import Runner
 
 
 def item(data, request_id, headers=()):
@@ -21,8 +23,15 @@ def item(data, request_id, headers=()):
 def run(handle, *inputs, expose_errors=False):
     """Run a handler on requests with these inputs, named r0, r1, …; None is a request without inputs."""
     context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
-    runner = Runner(handle, context, "m", "2.0", 5, expose_errors)
-    return runner.run([item(data, f"r{index}", (("key", f"value-{index}"),)) for index, data in enumerate(inputs)])
+    runner = Runner(handle, context, Answers(CODECS, "m", "2.0", 5, expose_errors))
+    return runner.run([item(data, f"r{index}", (("key", f"value-{index}"),)) for index, data in enumerate(inputs)], Outlet())
+
+
+class Outlet:
+    """Callers that never leave."""
+
+    def flags(self, index):
+        return 0
 
 
 def echo(rows, context):
@@ -269,9 +278,9 @@ def test_unsendable_result(unsendable):
 def test_next_batch_is_not_affected():
     """A batch failed → the next one runs as usual."""
     context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
-    runner = Runner(refuse_bad, context, "m", "2.0", 5, expose_errors=False)
-    assert [reply.code for reply in runner.run([item("bad", "a")])] == [3]
-    assert [result(reply) for reply in runner.run([item("good", "b")])] == ["good"]
+    runner = Runner(refuse_bad, context, Answers(CODECS, "m", "2.0", 5, expose_errors=False))
+    assert [reply.code for reply in runner.run([item("bad", "a")], Outlet())] == [3]
+    assert [result(reply) for reply in runner.run([item("good", "b")], Outlet())] == ["good"]
 
 
 class OddError(InvalidInput):

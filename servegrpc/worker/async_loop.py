@@ -1,0 +1,179 @@
+"""The loop of a worker whose handler is asynchronous: each request is a task of its own, on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic_ns
+
+from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
+from servegrpc.errors import InvalidHandlerResult, InvalidInput
+from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
+from servegrpc.reply import Reply
+from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
+from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, end_sequence, send_metrics
+from servegrpc.worker.context import Context
+from servegrpc.worker.inbox import Inbox, Message
+from servegrpc.worker.loader import Entry
+
+Key = tuple[int, int]  # ticket and index
+
+
+class AsyncLoop:
+    """Runs an `async def handle`, once for each request, with a copy of the context. Replies of one turn of the loop leave together."""
+
+    def __init__(self, channel: Channel, entry: Entry, answers: Answers, context: Context) -> None:
+        self._channel = channel
+        self._entry = entry
+        self._answers = answers
+        self._context = context
+        self._calls: dict[Key, AsyncCall] = {}
+        self._replies: list[Reply] = []
+        self._stopping = False
+
+    def serve(self) -> int:
+        """Serve until the end; returns the exit code. Raises ChannelError."""
+        return asyncio.run(self._serve())
+
+    async def _serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[int] = loop.create_future()
+
+        def deliver(message: Message) -> None:
+            loop.call_soon_threadsafe(self._take, message)
+
+        Inbox(self._channel, deliver)
+        return await self._end
+
+    def _take(self, message: Message) -> None:
+        if self._end.done():
+            return
+        if isinstance(message, ChannelError):
+            self._end.set_exception(message)
+        elif message is None:
+            self._end.set_result(SERVER_GONE)
+        elif isinstance(message, Batch):
+            for index, item in enumerate(message.items):
+                self._calls[message.ticket, index] = AsyncCall(item, asyncio.create_task(self._run((message.ticket, index), item)))
+        elif isinstance(message, Control):
+            self._obey(message)
+
+    def _obey(self, message: Control) -> None:
+        if message.kind is Kind.STOP:
+            self._stopping = True
+            self._stop_if_done()
+        elif message.kind is Kind.SEQUENCE_ENDED:
+            end_sequence(self._entry, message)
+        elif message.kind is Kind.FLAG:
+            call = self._calls.get((int(str(message.body.get("ticket"))), int(str(message.body.get("index")))))
+            if call:
+                call.set_flags(int(str(message.body.get("flags"))))
+
+    def _stop_if_done(self) -> None:
+        if self._stopping and not self._calls and not self._end.done():
+            self._flush()
+            self._end.set_result(CLEAN)
+
+    async def _run(self, key: Key, item: Item) -> None:
+        started = monotonic_ns()
+        call = self._calls[key]
+        context = copy.copy(self._context)
+        context.begin_batch([item.request_id], [dict(item.headers)], call)
+        call.on_send = lambda value: self._message(key, item, value, started)
+        try:
+            outcome = await self._outcome(call, context)
+        except asyncio.CancelledError:
+            outcome = caller_left()
+        except (InvalidInput, InvalidHandlerResult) as error:
+            outcome = error
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+            outcome = self._answers.handler_error(error, [item])
+        if isinstance(outcome, Exception) and call.left:
+            outcome = caller_left()
+        responses = context.responses()
+        reply = self._answers.reply(item, outcome, Took(monotonic_ns() - started, 1), responses[0] if responses else None)
+        del self._calls[key]
+        self._reply(key, reply)
+        self._stop_if_done()
+
+    async def _outcome(self, call: AsyncCall, context: Context) -> object:
+        results = self._entry([self._answers.decode(call.item)], context)
+        if isinstance(results, AsyncIterator):
+            return await self._drive(call, results)
+        if isinstance(results, Awaitable):
+            results = await results
+        (result,) = check_count(results, 1)
+        return result
+
+    async def _drive(self, call: AsyncCall, steps: AsyncIterator[object]) -> object:
+        """Send what a handler yields; a caller that cannot take more holds up nobody else."""
+        last: object = NOTHING
+        async for entries in steps:
+            (entry,) = check_count(entries, 1)
+            if isinstance(entry, Exception):
+                raise entry
+            if isinstance(entry, Last):
+                return entry.value
+            if entry is FINISHED:
+                break
+            if entry is not NOTHING and call.item.streamed:
+                call.on_send(entry)
+            elif entry is not NOTHING:
+                last = entry
+            await call.can_take.wait()
+        if call.item.streamed:
+            return ENDED
+        return InvalidHandlerResult("the handler's stream ended without a value") if last is NOTHING else last
+
+    def _message(self, key: Key, item: Item, value: object, started: int) -> None:
+        self._reply(key, self._answers.message(item, value, Took(monotonic_ns() - started, 1)))
+
+    def _reply(self, key: Key, reply: Reply) -> None:
+        reply.ticket, reply.index = key
+        if not self._replies:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._replies.append(reply)
+
+    def _flush(self) -> None:
+        replies, self._replies = self._replies, []
+        if replies:
+            self._channel.send_replies(0, replies)
+        send_metrics(self._channel, self._context)
+
+
+class AsyncCall:
+    """One request of an asynchronous handler, and what is known of its caller."""
+
+    def __init__(self, item: Item, task: asyncio.Task[None]) -> None:
+        self.item = item
+        self.left = False
+        self.can_take = asyncio.Event()
+        self.can_take.set()
+        self.on_send: Callable[[object], None] = _nobody
+        self._task = task
+
+    def set_flags(self, flags: int) -> None:
+        """Take in what the server says about the caller; the task of one that left is cancelled."""
+        if flags & LEFT:
+            self.left = True
+            self._task.cancel()
+        (self.can_take.clear if flags & PAUSED else self.can_take.set)()
+
+    def has_left(self, position: int) -> bool:  # noqa: ARG002 - the batch has one request
+        """Whether the caller waits no more."""
+        return self.left
+
+    def deadline(self, position: int) -> float:  # noqa: ARG002
+        """Return the request's deadline, in monotonic seconds."""
+        return self.item.deadline
+
+    def send(self, results: object) -> None:
+        """Send the caller a message, if it takes a stream."""
+        (value,) = check_count(results, 1)
+        if self.item.streamed:
+            self.on_send(value)
+
+
+def _nobody(value: object) -> None:
+    """Stand in until the call has begun."""

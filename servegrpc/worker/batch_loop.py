@@ -1,0 +1,106 @@
+"""The loop of a worker that runs one batch at a time: most do."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic_ns
+
+from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind, Replies
+from servegrpc.reply import Reply
+from servegrpc.worker.answers import log_trace
+from servegrpc.worker.context import Context
+from servegrpc.worker.loader import Entry
+from servegrpc.worker.runner import Runner
+
+HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
+
+CLEAN, SERVER_GONE = 0, 5  # exit codes
+
+
+class BatchLoop:
+    """Runs what is handed over, `batch_size` requests at a time, until it is told to stop."""
+
+    def __init__(self, channel: Channel, runner: Runner, batch_size: int) -> None:
+        self.channel = channel
+        self._runner = runner
+        self._batch_size = batch_size
+        self._received: deque[Batch | Replies | Control] = deque()  # while a handler waited for a slow reader
+
+    def serve(self) -> int:
+        """Serve until the end; returns the exit code. Raises ChannelError."""
+        while message := self._received.popleft() if self._received else self.channel.receive():
+            if isinstance(message, Batch):
+                self._run(message)
+            elif isinstance(message, Control):
+                if message.kind is Kind.STOP:
+                    return CLEAN
+                if message.kind is Kind.SEQUENCE_ENDED:
+                    end_sequence(self._runner.entry, message)
+        return SERVER_GONE
+
+    def _run(self, batch: Batch) -> None:
+        """Run the handler on what was handed over, and answer as it goes.
+
+        The replies of quick calls are sent together: each message wakes the server, which costs more than such a call.
+        """
+        outlet = LaneOutlet(self, batch)
+        replies: list[Reply] = []
+        sent = monotonic_ns()
+        for start in range(0, len(batch.items), self._batch_size):
+            items = batch.items[start : start + self._batch_size]
+            self.channel.mark_started(batch.lane, start + len(items))
+            replies += self._runner.run(items, outlet, start)
+            now = monotonic_ns()
+            if now - sent > HOLD_NANOSECONDS or start + self._batch_size >= len(batch.items):
+                if replies:
+                    outlet.send(replies)
+                replies, sent = [], now
+        send_metrics(self.channel, self._runner.context)
+
+    def wait(self, batch: Batch, index: int) -> None:
+        """Block until a caller of a batch that is paused can take more, or has left. Raises ConnectionError when the server is gone."""
+        while self.channel.flags(batch.lane, index) & (PAUSED | LEFT) == PAUSED:
+            self.channel.renew_buffer()  # this batch lies in the old one
+            message = self.channel.receive()
+            if message is None:
+                raise ConnectionError
+            self._received.append(message)
+
+
+class LaneOutlet:
+    """The way back for the requests of one hand-over."""
+
+    def __init__(self, loop: BatchLoop, batch: Batch) -> None:
+        self._loop = loop
+        self._batch = batch
+
+    def send(self, replies: Sequence[Reply]) -> None:
+        """Send messages and answers now."""
+        for reply in replies:
+            reply.ticket = self._batch.ticket
+        self._loop.channel.send_replies(self._batch.lane, replies)
+
+    def flags(self, index: int) -> int:
+        """Return what the server said last about a caller."""
+        return self._loop.channel.flags(self._batch.lane, index)
+
+    def wait(self, index: int) -> None:
+        """Block until a caller that is paused can take more, or has left."""
+        self._loop.wait(self._batch, index)
+
+
+def end_sequence(entry: Entry, message: Control) -> None:
+    """Call the handler's `end_sequence(sequence_id)`, if it has one: no more requests of that sequence will come."""
+    forget = getattr(getattr(entry, "__self__", None), "end_sequence", None)
+    if callable(forget):
+        try:
+            forget(str(message.body.get("sequence_id")))
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+            log_trace(error, "end_sequence failed", [])
+
+
+def send_metrics(channel: Channel, context: Context) -> None:
+    """Send what the handler has recorded since the last time, if anything."""
+    if records := context.metrics.drain():
+        channel.send(Kind.METRICS, {"records": records})

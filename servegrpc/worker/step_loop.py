@@ -1,0 +1,174 @@
+"""The loop of a worker whose handler works step by step: continuous batching.
+
+admit what has come ─► step(all that can take a message) ─► one message of replies ─► admit …
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import SimpleQueue
+from time import monotonic_ns
+
+from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError
+from servegrpc.handlers.stepping import StepHandler, StepRequest
+from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
+from servegrpc.reply import Reply
+from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
+from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, end_sequence, send_metrics
+from servegrpc.worker.context import Context
+from servegrpc.worker.inbox import Inbox, Message
+from servegrpc.worker.loader import Entry
+
+
+@dataclass(slots=True, eq=False)
+class LiveRequest:
+    """A request between its start and its final reply."""
+
+    ticket: int
+    index: int
+    item: Item
+    request: StepRequest
+    since: int  # nanoseconds
+    flags: int = 0
+    last: object = NOTHING  # for a caller that takes one answer only
+
+
+class StepLoop:
+    """Drives a StepHandler. Replies gather in `_replies` and leave together."""
+
+    def __init__(self, channel: Channel, handler: StepHandler, answers: Answers, context: Context) -> None:
+        self._channel = channel
+        self._handler = handler
+        self._answers = answers
+        self._context = context
+        self._live: list[LiveRequest] = []
+        self._replies: list[Reply] = []
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._stopping = False
+
+    def serve(self) -> int:
+        """Serve until the end; returns the exit code. Raises ChannelError."""
+        Inbox(self._channel, self._messages.put)
+        while True:
+            ready = self._ready()
+            if ready and self._messages.empty():
+                self._step(ready)
+                self._flush()
+                continue
+            if self._stopping and not self._live:
+                return CLEAN
+            message = self._messages.get()
+            if message is None:
+                return SERVER_GONE
+            self._take(message)
+
+    def _ready(self) -> list[LiveRequest]:
+        """Return the live requests that can take a message; those whose callers have left are ended."""
+        for live in [live for live in self._live if live.flags & LEFT]:
+            self._end(live, caller_left())
+        return [live for live in self._live if not live.flags & PAUSED]
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, ChannelError):
+            raise message
+        if isinstance(message, Batch):
+            for index, item in enumerate(message.items):
+                self._start(message.ticket, index, item)
+            self._flush()
+        elif isinstance(message, Control):
+            if message.kind is Kind.STOP:
+                self._stopping = True
+            elif message.kind is Kind.SEQUENCE_ENDED:
+                end_sequence(self._handler.handle, message)
+            elif message.kind is Kind.FLAG:
+                for live in self._live:
+                    if (live.ticket, live.index) == (message.body.get("ticket"), message.body.get("index")):
+                        live.flags = int(str(message.body.get("flags")))
+
+    def _start(self, ticket: int, index: int, item: Item) -> None:
+        live = LiveRequest(ticket, index, item, StepRequest(None, item.request_id, dict(item.headers), item.deadline), monotonic_ns())
+        try:
+            live.request.data = self._answers.decode(item)
+            self._handler.start(live.request)
+        except InvalidInput as error:
+            self._end(live, error, started=False)
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+            self._end(live, self._answers.handler_error(error, [item]), started=False)
+        else:
+            self._live.append(live)
+
+    def _step(self, active: Sequence[LiveRequest]) -> None:
+        try:
+            entries = check_count(self._handler.step([live.request for live in active]), len(active))
+        except Exception as error:  # noqa: BLE001 - as in `_start`
+            told = error if isinstance(error, ServeError) else self._answers.handler_error(error, [live.item for live in active])
+            entries = [told] * len(active)
+        for live, entry in zip(active, entries, strict=True):
+            self._answer(live, entry, len(active))
+
+    def _answer(self, live: LiveRequest, entry: object, batch_size: int) -> None:
+        if entry is NOTHING:
+            return
+        if isinstance(entry, Exception):
+            self._end(live, entry if isinstance(entry, ServeError) else self._answers.handler_error(entry, [live.item]))
+        elif isinstance(entry, Last):
+            self._end(live, entry.value)
+        elif entry is FINISHED:
+            single = InvalidHandlerResult("the handler's stream ended without a value") if live.last is NOTHING else live.last
+            self._end(live, ENDED if live.item.streamed else single)
+        elif not live.item.streamed:
+            live.last = entry
+        else:
+            try:
+                self._reply(live, self._answers.message(live.item, entry, Took(monotonic_ns() - live.since, batch_size)))
+            except InvalidHandlerResult as error:
+                self._end(live, error)
+
+    def _end(self, live: LiveRequest, outcome: object, *, started: bool = True) -> None:
+        self._reply(live, self._answers.reply(live.item, outcome, Took(monotonic_ns() - live.since, len(self._live))))
+        if not started:
+            return
+        self._live.remove(live)
+        try:
+            self._handler.finish(live.request)
+        except Exception as error:  # noqa: BLE001 - its caller has the reply
+            self._answers.handler_error(error, [live.item])
+
+    def _reply(self, live: LiveRequest, reply: Reply) -> None:
+        reply.ticket, reply.index = live.ticket, live.index
+        self._replies.append(reply)
+
+    def _flush(self) -> None:
+        if self._replies:
+            self._channel.send_replies(0, self._replies)
+            self._replies = []
+        send_metrics(self._channel, self._context)
+
+
+class CalledSteps(StepHandler):
+    """TorchServe's contract of continuous batching: `handle` is called for each step with all live requests.
+
+    `context.stopping_criteria` then says by position which streams end: a callable of the result returns True; without one, or when it
+    returns None, this was the only message.
+    """
+
+    def __init__(self, entry: Entry, context: Context) -> None:
+        self.handle = entry  # type: ignore[assignment]  # any callable
+        self._context = context
+
+    def start(self, request: StepRequest) -> None:
+        """Do nothing: the handler sees that it is new."""
+
+    def step(self, active: Sequence[StepRequest]) -> Sequence[object]:
+        """Call the handler."""
+        self._context.begin_batch([request.request_id for request in active], [request.headers for request in active])
+        results = check_count(self.handle([request.data for request in active], self._context), len(active))
+        return [self._entry(position, result) for position, result in enumerate(results)]
+
+    def _entry(self, position: int, result: object) -> object:
+        criteria = self._context.stopping_criteria
+        criterion = criteria[position] if criteria else None  # type: ignore[index]  # a list, or a dict by position
+        stop = criterion(result) if criterion else None
+        return result if stop is not None and not stop else Last(result)
