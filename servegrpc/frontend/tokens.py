@@ -89,7 +89,7 @@ def prepare_key_file(file: Path, lifetime_seconds: float) -> KeyFile:
         file.chmod(0o600)
         return KeyFile(file)
     except OSError as error:
-        raise ServerError(f"The key file {file.name} cannot be used: {error.strerror}.") from error
+        raise ServerError(f"The key file {file.name} cannot be used: {error.strerror}; set key_file to one that can be written.") from error
 
 
 def renew_token(file: Path, port: str, lifetime_seconds: float) -> Token:

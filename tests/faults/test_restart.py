@@ -104,6 +104,34 @@ def test_killed_while_registering(start, archive, tmp_path):
         until(lambda: client.model("slow").versions[0].state == "ACTIVE")
 
 
+def test_killed_while_scaling_and_unregistering(start, archive, gate):
+    """The server is killed while one model gets a worker and another drains → at the next start the one has two, the other is gone."""
+    server = start()
+
+    def held(call, *arguments):
+        with suppress(CallError), server.client(attempts=1) as client:
+            getattr(client, call)(*arguments)
+
+    with server.client() as client:
+        for handler in ("echo", "gate"):
+            client.register(str(archive(handler)))
+        threads = [
+            threading.Thread(target=held, args=("predict", "gate", gate.path)),
+            threading.Thread(target=held, args=("unregister", "gate")),
+        ]
+        threads[0].start()
+        gate.wait_entered()
+        threads[1].start()
+        until(lambda: [model.name for model in client.models()] == ["echo"])
+        client.scale("echo", 2, wait=False)
+        end(server, signal.SIGKILL)
+        gate.open()
+    for thread in threads:
+        thread.join()
+    with start().client() as client:
+        assert shown(client) == [("echo", [("1.0", 2)], "1.0")]
+
+
 def test_archive_is_gone(start, archive):
     """An archive has vanished while the server was down → the log names the model, the others are served."""
     gone, there = archive("echo", name="gone"), archive("echo", name="there")
