@@ -1,5 +1,6 @@
 """Finding and initializing a model's handler, by TorchServe's rules."""
 
+import json
 import sys
 
 import pytest
@@ -260,6 +261,22 @@ def test_callable_object_is_async():
         async def __call__(self, data, context): ...
 
     assert is_async(Entry())
+
+
+SUM = "def handle(data, context):\n    return data and [sum(row) for row in data]"
+
+
+@pytest.mark.parametrize(("config", "envelope"), [({"serviceEnvelope": "json"}, ""), ({}, "json"), ({"serviceEnvelope": "json"}, "body")])
+def test_envelope(load, config, envelope):
+    """The model, or else the server, asks for an envelope → the handler gets what is in it, and the caller an envelope."""
+    entry = load("own", own=SUM, config=config, envelope=envelope)
+    assert [json.loads(reply) for reply in entry([{"body": '{"instances": [[1, 2], [3, 4]]}'}], None)] == [{"predictions": [3, 7]}]
+
+
+def test_envelope_body(load):
+    """The model asks for the envelope body → the handler gets bare inputs."""
+    entry = load("own", own=SUM, config={"serviceEnvelope": "body"})
+    assert entry([{"body": [1, 2]}, {"data": [3]}], None) == [3, 3]
 
 
 def test_unknown_envelope(load, tmp_path):
