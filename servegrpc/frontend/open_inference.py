@@ -6,6 +6,7 @@ The inference port has all of it, but what changes the server only when it is to
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -13,16 +14,16 @@ import grpc
 from google.protobuf.message import Message
 
 from servegrpc.core.manager import ModelManager
-from servegrpc.errors import InvalidInput, NotSupported
+from servegrpc.errors import NotSupported
 from servegrpc.frontend import public
 from servegrpc.frontend.calls import submit
 from servegrpc.frontend.client_memory import ClientMemory
-from servegrpc.frontend.methods import Call, Method, Pump, Unary
-from servegrpc.frontend.open_inference_about import AboutMethods, unknown_model_in_triton_words
+from servegrpc.frontend.methods import Call, Method, Pump, Session, Unary
+from servegrpc.frontend.open_inference_about import AboutMethods
 from servegrpc.frontend.open_inference_admin import AdminMethods
+from servegrpc.frontend.open_inference_stream import StreamInfer
 from servegrpc.wire.dialect import Dialect
-from servegrpc.wire.open_inference import Options, route
-from servegrpc.wire.scan import Route
+from servegrpc.wire.open_inference import checked_route
 
 SERVICE = "inference.GRPCInferenceService"
 SERVICES = (SERVICE, "org.pytorch.serve.grpc.openinference.GRPCInferenceService")  # the same under TorchServe's name
@@ -48,19 +49,23 @@ class OpenInferenceService:
         self._about = AboutMethods(manager.registry, server_ready)
         self._admin = AdminMethods(manager, model_store, self._memory, log_level)
         self._allow_admin = allow_admin
-        self._methods: dict[str, Method] = {"ModelInfer": Unary(Dialect.OPEN_INFERENCE, self._infer)}
+        self._methods: dict[str, Method] = {
+            "ModelInfer": Unary(Dialect.OPEN_INFERENCE, self._infer),
+            "ModelStreamInfer": Session(Dialect.OPEN_INFERENCE, partial(StreamInfer, manager.registry, self._memory)),
+        }
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods of the inference port."""
+        admin = _typed(self._admin.methods())
+        if not self._allow_admin:
+            admin = {name: grpc.unary_unary_rpc_method_handler(_refuse(name)) for name in admin}
         handlers: Methods = {
             **public.handlers(self._methods),
             **_typed(self._about.methods()),
             **_typed(self._admin.memory_methods()),
+            **admin,
         }
-        admin = _typed(self._admin.methods())
-        if not self._allow_admin:
-            admin = {name: grpc.unary_unary_rpc_method_handler(_refuse(name)) for name in admin}
-        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {**handlers, **admin}) for service in SERVICES])
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, handlers) for service in SERVICES])
 
     def add_to_management(self, server: grpc.Server) -> None:
         """Serve the methods of the management port."""
@@ -72,24 +77,19 @@ class OpenInferenceService:
         return {f"/{service}/{name}": method for service in SERVICES for name, method in self._methods.items()}
 
     def _infer(self, call: Call, raw: bytes) -> Pump | None:
-        where, options = _checked(raw)
-        with unknown_model_in_triton_words():
-            return submit(
-                self._registry,
-                Dialect.OPEN_INFERENCE,
-                where,
-                self._memory.describe_to_worker(raw),
-                call,
-                headers=options.headers,
-                timeout_seconds=options.timeout_seconds,
-            )
-
-
-def _checked(raw: bytes) -> tuple[Route, Options]:
-    where, options = route(raw)
-    if not where.model_name:
-        raise InvalidInput("model_name is empty; name a registered model.", field="model_name")
-    return where, options
+        where, options = checked_route(raw)
+        return submit(
+            self._registry,
+            Dialect.OPEN_INFERENCE,
+            where,
+            self._memory.describe_to_worker(raw),
+            call,
+            headers=options.headers,
+            timeout_seconds=options.timeout_seconds,
+            sequence_id=options.sequence_id,
+            sequence_start=options.sequence_start,
+            sequence_end=options.sequence_end,
+        )
 
 
 def _typed(methods: dict[str, tuple[type[Message], Callable[[Any], Message]]]) -> Methods:

@@ -16,6 +16,7 @@ from servegrpc.core.worker import WorkerState
 from servegrpc.errors import Code, InvalidInput, ModelNotFound, ServeError
 from servegrpc.tensors import TensorSpec
 from servegrpc.values import BYTES, ElementType
+from servegrpc.wire.open_inference import in_triton_words
 
 pb = server_pb2
 config_pb = model_config_pb2
@@ -87,7 +88,8 @@ class AboutMethods:
     def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         """ModelConfig."""
         version = self._find(request.name, request.version)
-        declared, settings = version.archive.config.tensors, version.settings
+        said, settings = version.archive.config, version.settings
+        declared = said.tensors
         config = config_pb.ModelConfig(
             name=version.name,
             platform=PLATFORM,
@@ -96,8 +98,10 @@ class AboutMethods:
             input=map(_input, declared.inputs.values()),
             output=map(_output, declared.outputs.values()),
             instance_group=_instance_groups(version),
-            model_transaction_policy=config_pb.ModelTransactionPolicy(),
+            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=said.continuous_batching),
         )
+        if said.sequence_batching:
+            config.sequence_batching.max_sequence_idle_microseconds = round((said.sequence_max_idle_seconds or 0) * 1e6)
         if settings.batch_size > 1:
             config.dynamic_batching.max_queue_delay_microseconds = round(settings.max_batch_delay_seconds * 1e6)
         return pb.ModelConfigResponse(config=config)
@@ -120,8 +124,7 @@ def unknown_model_in_triton_words() -> Iterator[None]:
     try:
         yield
     except ModelNotFound as error:
-        text = f"Request for unknown model: '{error.metadata['model_name']}' is not found; models: {error.metadata['models'] or 'none'}."
-        raise ModelNotFound(text).about(**error.metadata) from None
+        raise in_triton_words(error) from None
 
 
 def is_ready(version: ModelVersion) -> bool:

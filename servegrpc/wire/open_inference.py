@@ -10,7 +10,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from servegrpc.compat.open_inference import infer_pb2, tensors_pb2
-from servegrpc.errors import InvalidInput, ServeError
+from servegrpc.errors import InvalidInput, ModelNotFound, ServeError
 from servegrpc.reply import Reply
 from servegrpc.tensors import Declaration, declaration_or_none
 from servegrpc.wire import native
@@ -37,6 +37,7 @@ class Options(NamedTuple):
 
 
 NO_OPTIONS = Options()
+INFER_RESPONSE = b"\x12"  # begins the field of that name of a ModelStreamInferResponse
 ENVELOPE = "kservev2"  # the envelope whose handlers take the protocol's JSON
 
 
@@ -58,6 +59,39 @@ def route(raw: bytes) -> tuple[Route, Options]:
         if len(text) > most:
             raise InvalidInput(f"{name} has {len(text)} characters; at most {most} are allowed.", field=name)
     return Route(*texts), read_options(parameters) if parameters else NO_OPTIONS
+
+
+def checked_route(raw: bytes) -> tuple[Route, Options]:
+    """Do as `route`; raises InvalidInput also when no model is named."""
+    where, options = route(raw)
+    if not where.model_name:
+        raise InvalidInput("model_name is empty; name a registered model.", field="model_name")
+    return where, options
+
+
+def request_id_of(raw: bytes) -> str:
+    """Return the id that a request's caller gave it; empty when there is none, or it is no message."""
+    try:
+        return _scan(raw)[0][2]
+    except (UnusualMessageError, IndexError, UnicodeDecodeError, DecodeError):
+        return ""
+
+
+def stream_reply(body: bytes, *, final: bool) -> bytes:
+    """Return the message of a stream that carries an encoded reply, and says whether it is the request's last one."""
+    said = infer_pb2.ModelInferResponse()
+    said.parameters["triton_final_response"].bool_param = final
+    body += said.SerializeToString()  # fields of two messages, one after the other, are those of both
+    return INFER_RESPONSE + _varint(len(body)) + body
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
 def _scan(raw: bytes) -> tuple[tuple[str, str, str], Mapping[str, tensors_pb2.InferParameter]]:
@@ -151,7 +185,15 @@ class OpenInferenceCodec:
 
     def status(self, error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
         """Return an error's code, its message and its google.rpc.Status."""
-        return native.status(error, message, metadata)
+        return native.status(in_triton_words(error), message, metadata)
+
+
+def in_triton_words(error: ServeError) -> ServeError:
+    """Return an error that says of a model which is not there what Triton's clients look for; any other error as it is."""
+    if not isinstance(error, ModelNotFound):
+        return error
+    text = f"Request for unknown model: '{error.metadata['model_name']}' is not found; models: {error.metadata['models'] or 'none'}."
+    return ModelNotFound(text).about(**error.metadata)
 
 
 def codec_of(model_config: Mapping[str, object]) -> OpenInferenceCodec:

@@ -6,6 +6,7 @@ The runner calls a `Joined` in place of the handler. Whose request it was is kep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import isgeneratorfunction
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ Row = Mapping[str, object]
 
 
 def joined(entry: Entry, declared: Declaration, batch_size: int) -> Entry:
-    """Return the entry that joins requests, or the same entry when the model does not say that they may be."""
-    return Joined(entry, declared, batch_size) if declared.batchable else entry
+    """Return the entry that joins requests; the same entry when the model does not say that they may be, or when it yields."""
+    return Joined(entry, declared, batch_size) if declared.batchable and not isgeneratorfunction(entry) else entry
 
 
 class Joined:

@@ -23,11 +23,13 @@ import yaml
 from servegrpc.engine.channel import Channel, ChannelError, Control, Kind
 from servegrpc.handlers.stepping import StepHandler
 from servegrpc.memory import keep_freed_blocks
+from servegrpc.tensors import declaration_or_none
 from servegrpc.wire.codecs import worker_codecs
 from servegrpc.worker.answers import Answers
 from servegrpc.worker.async_loop import AsyncLoop
 from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
+from servegrpc.worker.joining import joined
 from servegrpc.worker.loader import Entry, borrows_inputs, describe, load_handler
 from servegrpc.worker.runner import Runner
 from servegrpc.worker.step_loop import CalledSteps, StepLoop
@@ -132,4 +134,5 @@ def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> t
         return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
     if iscoroutinefunction(entry) or isasyncgenfunction(entry):
         return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
+    entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])
     return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry)), spec["batch_size"]), 0

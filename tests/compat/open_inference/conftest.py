@@ -4,10 +4,8 @@ import os
 
 import pytest
 import yaml
+from oip import MEMORY_PREFIX, grpcclient
 from servers import Servers
-from triton import grpcclient
-
-MEMORY_PREFIX = f"servegrpc-test-{os.getpid()}"
 
 
 def declared(datatype, shape, inputs, outputs, **settings):
@@ -25,6 +23,9 @@ MODELS = {
     "upper": ("upper", declared("BYTES", [-1], ["STRINGS"], ["UPPER"], batchSize=4)),
     "same": ("same", ""),
     "told": ("told", ""),
+    "repeat": ("repeat", "batchSize: 4"),
+    "accumulate": ("accumulate", "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nbatchSize: 4"),
+    "hold": ("hold", ""),
 }
 
 

@@ -1,7 +1,7 @@
 """What the server and its models say of themselves, by Triton's client."""
 
 import pytest
-from triton import InferenceServerException, model_config_pb2, service_pb2
+from oip import InferenceServerException, model_config_pb2, service_pb2
 
 
 def test_live_and_ready(triton):

@@ -1,7 +1,7 @@
 """Model control, settings of the server, and where they are served."""
 
 import pytest
-from triton import InferenceServerException, grpcclient, service_pb2
+from oip import InferenceServerException, grpcclient, service_pb2
 
 
 def index(triton):

@@ -4,7 +4,7 @@ from queue import SimpleQueue
 
 import numpy as np
 import pytest
-from triton import InferenceServerException, aioclient, grpcclient, outputs, service_pb2, tensor
+from oip import InferenceServerException, aioclient, grpcclient, outputs, service_pb2, tensor
 
 SIXTEEN = np.arange(16, dtype=np.int32).reshape(1, 16)
 

@@ -5,8 +5,7 @@ from itertools import count
 
 import numpy as np
 import pytest
-from conftest import MEMORY_PREFIX
-from triton import InferenceServerException, grpcclient, serialize_byte_tensor, shared_memory
+from oip import MEMORY_PREFIX, InferenceServerException, grpcclient, serialize_byte_tensor, shared_memory
 
 SIXTEEN = np.arange(16, dtype=np.int32).reshape(1, 16)
 numbers = count(1)

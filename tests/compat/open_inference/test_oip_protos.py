@@ -1,7 +1,7 @@
 """Our messages beside those of Triton's client: the same fields under the same numbers."""
 
 import pytest
-from triton import service_pb2
+from oip import service_pb2
 
 from servegrpc.compat.open_inference import service_pb2 as our_service
 from servegrpc.frontend.open_inference import SERVICE

@@ -1,5 +1,6 @@
 """Triton's client, from the folder that tools/triton_env.py makes: it is not installed beside what the package needs."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import tritonclient.grpc.aio as aioclient  # noqa: E402
 from tritonclient.grpc import model_config_pb2, service_pb2  # noqa: E402
 from tritonclient.utils import InferenceServerException, serialize_byte_tensor, shared_memory  # noqa: E402
 
+MEMORY_PREFIX = f"servegrpc-test-{os.getpid()}"  # of all shared memory that the tests make
+
 __all__ = [
+    "MEMORY_PREFIX",
     "InferenceServerException",
     "aioclient",
     "grpcclient",
