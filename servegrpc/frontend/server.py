@@ -71,9 +71,10 @@ class Server:
         )
         self._health = health.HealthService(self.manager, dict.fromkeys((*INFERENCE_SERVICES, *MANAGEMENT_SERVICES)))
         self._management = management.ManagementService(self.manager)
+        access = Access("inference", keys, model_api=config.model_api)
         self._inference_server = self._make_server(
             INFERENCE_THREADS,
-            Access("inference", keys, model_api=config.model_api),
+            access,
             _age_options(config.inference_connection_age_seconds, config.inference_connection_grace_seconds),
         )
         inference_service = inference.InferenceService(self.manager.registry)
@@ -90,16 +91,18 @@ class Server:
         torchserve_inference = torchserve.TorchServeInference(self.manager.registry)
         torchserve_inference.add_to(self._inference_server)
         self._fast_lane: FastLane | None = None
-        if config.fast_lane and not keys and fast_lane_works():
+        if config.fast_lane and fast_lane_works():
             methods = inference_service.fast_methods() | oip_service.fast_methods() | torchserve_inference.fast_methods()
-            self._fast_lane = FastLane(self._inference_server, methods, self._access_log)
+            self._fast_lane = FastLane(self._inference_server, methods, self._access_log, access.check if keys else None)
         self._management_server = self._make_server(
             MANAGEMENT_THREADS,
             Access("management", keys, model_api=config.model_api),
             _age_options(config.management_connection_age_seconds, config.management_connection_grace_seconds),
         )
         self._management.add_to(self._management_server)
-        self._torchserve = torchserve_management.TorchServeManagement(self.manager, default_workers=default_workers or 0)
+        self._torchserve = torchserve_management.TorchServeManagement(
+            self.manager, default_workers=config.workers if isinstance(config.workers, int) else 0
+        )
         self._torchserve.add_to(self._management_server)
         oip_service.add_to_management(self._management_server)
         for server, services in ((self._inference_server, INFERENCE_SERVICES), (self._management_server, MANAGEMENT_SERVICES)):

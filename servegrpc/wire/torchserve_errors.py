@@ -27,6 +27,7 @@ from servegrpc.errors import (
     SequenceLimit,
     SequenceUnknown,
     ServeError,
+    TokenRefused,
     VersionExists,
     VersionNotFound,
     WorkerLost,
@@ -114,6 +115,8 @@ def ending(error: ServeError) -> Ending:
     about = defaultdict(str, error.metadata)
     code, class_name = Code.INTERNAL, INTERNAL_ERROR
     match error:
+        case TokenRefused():
+            return Ending(error.code, error.message)  # the only one without a class
         case EmptyName():
             line, class_name = "Parameter model_name is required.", "BadRequestException.()"
         case InvalidInput():

@@ -11,6 +11,7 @@ import pytest
 from servers import Servers
 
 from servegrpc.client import CallError, Tls
+from servegrpc.compat.torchserve import inference_pb2
 
 pytestmark = pytest.mark.slow
 
@@ -147,6 +148,36 @@ def test_tokens(configured):
     with client_of(configured, "management") as client:
         assert client.models()
         assert refusal(client.predict, "echo", "x") == denied
+
+
+TORCHSERVE = "org.pytorch.serve.grpc"
+REFUSED = "Token Authorization failed. Token either incorrect, expired, or not provided correctly"
+
+
+def ending(address, method, raw=b"", metadata=()):
+    """Code and text of a call that fails; the request is given as bytes."""
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError) as failed:
+        channel.unary_unary(f"/{TORCHSERVE}.{method}")(raw, metadata=metadata, timeout=20)
+    return failed.value.code(), failed.value.details()
+
+
+@pytest.mark.parametrize("lane", ["on", "off"])
+def test_refusals_of_torchserves_services(start, store, lane):
+    """TorchServe's services are called without a token, or to register → TorchServe's code and text, on the fast lane and without."""
+    text = f"{PORTS}model_store={store}\nload_models=echo.mar\n"
+    server, folder = start("--ts-config", "ts.properties", "--fast-lane", lane, files={"ts.properties": text})
+    predictions = inference_pb2.PredictionsRequest(model_name="echo", input={"data": b"x"}).SerializeToString()
+    denied = (grpc.StatusCode.PERMISSION_DENIED, REFUSED)
+    assert ending(server.inference, "inference.InferenceAPIsService/Predictions", predictions) == denied
+    assert ending(server.inference, "inference.InferenceAPIsService/Ping") == denied
+    assert ending(server.management, "management.ManagementAPIsService/ListModels") == denied
+    metadata = [("authorization", f"Bearer {tokens(folder)['management']}")]
+    code, text = ending(server.management, "management.ManagementAPIsService/RegisterModel", metadata=metadata)
+    assert (code, text) == (denied[0], "Model API disabled\norg.pytorch.serve.archive.model.ModelException")
+    metadata = [("authorization", f"Bearer {tokens(folder)['inference']}")]
+    with grpc.insecure_channel(server.inference) as channel:
+        predict = channel.unary_unary(f"/{TORCHSERVE}.inference.InferenceAPIsService/Predictions")
+        assert predict(predictions, metadata=metadata, timeout=20)
 
 
 def test_new_token(configured, run_cli):
