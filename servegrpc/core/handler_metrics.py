@@ -55,7 +55,10 @@ class HandlerMetricsTable:
         self._lock = threading.Lock()
 
     def add(self, records: Sequence[object]) -> None:
-        """Take a worker's records, `[name, type, unit, value, [[label, value], …]]` each; never raises."""
+        """Take a worker's records, `[name, type, unit, value, [[label, value], …]]` each; never raises.
+
+        The value of a histogram may be a list of them.
+        """
         for record in records:
             read = _read(record)
             with self._lock:
@@ -67,40 +70,42 @@ class HandlerMetricsTable:
         with self._lock:
             return list(self._series.values())
 
-    def _observe(self, key: SeriesKey, value: float) -> bool:
+    def _observe(self, key: SeriesKey, values: Sequence[float]) -> bool:
         series = self._series.get(key)
         if series is None:
             if len(self._series) >= self._max_series:
                 return False
             series = self._series[key] = Series(key)
-        if key.kind == "histogram":
-            series.histogram.observe(value)
-        else:
-            series.value = series.value + value if key.kind == "counter" else value
+        for value in values:
+            if key.kind == "histogram":
+                series.histogram.observe(value)
+            else:
+                series.value = series.value + value if key.kind == "counter" else value
         return True
 
 
-def _read(record: object) -> tuple[SeriesKey, float] | None:
-    """Return the series and the value of a record, None when it is not one."""
+def _read(record: object) -> tuple[SeriesKey, list[float]] | None:
+    """Return the series and the values of a record, None when it is not one."""
     if not isinstance(record, Sequence) or isinstance(record, str) or len(record) != 5:
         return None
     name, kind, unit, value, labels = record
     pairs = _read_labels(labels)
     if not (_is_text(name) and name and kind in KINDS and _is_text(unit)) or pairs is None:
         return None
-    number = _read_number(value)
-    if number is None or (kind != "gauge" and not math.isfinite(number)) or (kind == "counter" and number < 0):
-        return None  # one such value would spoil a sum for good
-    return SeriesKey(_metric_name(name), cast("MetricKind", kind), unit, pairs), number
+    numbers = [_read_number(one, kind) for one in (value if kind == "histogram" and isinstance(value, list) else [value])]
+    known = [number for number in numbers if number is not None]
+    return (SeriesKey(_metric_name(name), cast("MetricKind", kind), unit, pairs), known) if known and len(known) == len(numbers) else None
 
 
-def _read_number(value: object) -> float | None:
+def _read_number(value: object, kind: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         return None
+    spoils = (kind != "gauge" and not math.isfinite(number)) or (kind == "counter" and number < 0)  # the sum, for good
+    return None if spoils else number
 
 
 def _read_labels(labels: object) -> Labels | None:

@@ -1,11 +1,13 @@
 """The metrics a handler records, with the methods TorchServe's handlers call on `context.metrics`.
 
 A handler records, and the worker sends what `drain` takes out to the server. Between two drains counters are added up, gauges keep
-their last value and histograms keep every observation, all within `max_pending` values.
+their last value and histograms keep every observation, within what goes into one message.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 
 MetricType = Literal["counter", "gauge", "histogram"]
 Dimensions = tuple[tuple[str, str], ...]
+
+LARGEST_TEXT_BYTES = 128 * 1024  # of names and labels in one message; `engine.channel` takes 512 KiB
 
 UNITS = {
     "ms": "Milliseconds",
@@ -55,12 +59,12 @@ class Dimension:
 
 
 class MetricRecord(NamedTuple):
-    """What goes to the server, as a JSON list: a counter's increment, a gauge's value, or one observation of a histogram."""
+    """What goes to the server, as a JSON list: a counter's increment, a gauge's value, or the observations of a histogram."""
 
     name: str
     type: MetricType
     unit: str
-    value: float
+    value: float | list[float]
     dimensions: Dimensions
 
 
@@ -76,6 +80,7 @@ class MetricsCacheKeyError(KeyError):
     """No metric of that name and type was added to the cache, or a key is missing where metrics are declared."""
 
 
+SeriesKey = tuple[str, "MetricTypes", str, Dimensions]
 Recorder = Callable[[str, "MetricTypes", str, float, Dimensions], None]
 
 
@@ -131,8 +136,9 @@ class CachingMetric:
 class HandlerMetrics:
     """The object at `context.metrics`. May be used from several threads of a handler.
 
-    Between two drains `max_pending` values are kept; more are dropped, with one warning. `cache` keeps `max_metrics` names; a further
-    metric is still recorded, but not remembered. With `only_declared`, metrics that `declare` was not told of are dropped.
+    Between two drains `max_pending` values are kept, and as many names as fit in LARGEST_TEXT_BYTES; more are dropped, with one warning.
+    `cache` keeps `max_metrics` names; a further metric is still recorded, but not remembered. With `only_declared`, metrics that `declare`
+    was not told of are dropped.
     """
 
     def __init__(self, model_name: str, *, max_pending: int = 10_000, max_metrics: int = 1_000) -> None:
@@ -144,8 +150,9 @@ class HandlerMetrics:
         self._refused: set[str] = set()
         self._max_pending = max_pending
         self._max_metrics = max_metrics
-        self._pending: dict[tuple[str, MetricTypes, str, Dimensions], list[float]] = {}
-        self._pending_count = 0
+        self._pending: dict[SeriesKey, list[float]] = {}
+        self._room_values = max_pending
+        self._room_bytes = LARGEST_TEXT_BYTES
         self._overflowed = False
         self._lock = threading.Lock()
 
@@ -261,16 +268,21 @@ class HandlerMetrics:
             return []
         with self._lock:
             pending, self._pending = self._pending, {}
-            self._pending_count, self._overflowed = 0, False
+            self._room_values, self._room_bytes, self._overflowed = self._max_pending, LARGEST_TEXT_BYTES, False
         return [
-            MetricRecord(name, metric_type.value, unit, value, dimensions)
-            for (name, metric_type, unit, dimensions), values in pending.items()
-            for value in values
+            MetricRecord(name, kind.value, unit, values if kind is MetricTypes.HISTOGRAM else values[0], dimensions)
+            for (name, kind, unit, dimensions), values in pending.items()
+            if values
         ]
 
     def record(self, name: str, metric_type: MetricTypes, unit: str, value: float, dimensions: Dimensions) -> None:
         """Keep a value for the next `drain`."""
-        if metric_type is MetricTypes.COUNTER and value < 0:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            log.error('metric "%s" takes numbers: %.100r was not recorded', name, value)
+            return
+        if metric_type is MetricTypes.COUNTER and number < 0:
             log.error('counter "%s" cannot go down: %s was not added', name, value)
             return
         if self.only_declared and name not in self._declared:
@@ -279,11 +291,7 @@ class HandlerMetrics:
                 log.warning('metric "%s" is not in metrics.yaml and is dropped', name)
             return
         with self._lock:
-            values = self._pending.setdefault((name, metric_type, unit, dimensions), [])
-            if not values or metric_type is MetricTypes.HISTOGRAM:
-                self._append(name, values, float(value))
-            else:
-                values[0] = values[0] + value if metric_type is MetricTypes.COUNTER else float(value)
+            self._keep((name, metric_type, unit, dimensions), number)
 
     def _labels(self, dimensions: Iterable[Dimension], level: str) -> Dimensions:
         given = {str(dimension.name): str(dimension.value) for dimension in dimensions}
@@ -295,13 +303,34 @@ class HandlerMetrics:
             known = self.add_metric_to_cache(name, unit or "", [label for label, _ in labels], metric_type)
         self.record(name, metric_type, known.unit, value, labels)
 
-    def _append(self, name: str, values: list[float], value: float) -> None:
-        if self._pending_count < self._max_pending:
+    def _keep(self, key: SeriesKey, value: float) -> None:
+        values = self._pending.get(key)
+        if values is None:
+            size = _size_bytes(key)
+            if self._room_bytes < size:
+                self._warn_dropped(key)
+                return
+            self._room_bytes -= size
+            values = self._pending[key] = []
+        if values and key[1] is not MetricTypes.HISTOGRAM:
+            values[0] = values[0] + value if key[1] is MetricTypes.COUNTER else value
+        elif self._room_values > 0:
+            self._room_values -= 1
             values.append(value)
-            self._pending_count += 1
-        elif not self._overflowed:
+        else:
+            self._warn_dropped(key)
+
+    def _warn_dropped(self, key: SeriesKey) -> None:
+        if not self._overflowed:
             self._overflowed = True
-            log.warning('more than %d metric values in one call of the handler; "%s" and what follows is dropped', self._max_pending, name)
+            log.warning('too many metrics in one call of the handler: "%s" and what follows is dropped', key[0])
+
+
+@functools.lru_cache(maxsize=1024)
+def _size_bytes(key: SeriesKey) -> int:
+    """Return what a series takes in a message, without its values."""
+    name, metric_type, unit, dimensions = key
+    return len(json.dumps([name, metric_type.value, unit, dimensions]))
 
 
 def unit_name(unit: str | None) -> str:

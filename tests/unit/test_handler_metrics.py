@@ -41,12 +41,11 @@ def test_gauge_keeps_last_value(metrics):
 
 
 def test_histogram_keeps_every_observation(metrics):
-    """A histogram is observed twice → two records."""
+    """A histogram is observed twice → one record with both."""
     for value in (1, 2):
         metrics.add_metric("Length", value, "tokens", metric_type=MetricTypes.HISTOGRAM)
     assert [(record.type, record.unit, record.value) for record in metrics.drain()] == [
-        ("histogram", "tokens", 1.0),
-        ("histogram", "tokens", 2.0),
+        ("histogram", "tokens", [1.0, 2.0]),
     ]
 
 
@@ -132,7 +131,7 @@ def test_pending_values_are_bounded(caplog):
     metrics = HandlerMetrics("digits", max_pending=3)
     for number in range(6):
         metrics.add_metric("Length", number, "tokens", metric_type=MetricTypes.HISTOGRAM)
-    assert [record.value for record in metrics.drain()] == [0.0, 1.0, 2.0]
+    assert [record.value for record in metrics.drain()] == [[0.0, 1.0, 2.0]]
     assert len(caplog.records) == 1
 
 
@@ -257,3 +256,23 @@ def test_records_are_json_lists(metrics):
     table = HandlerMetricsTable()
     table.add(sent)
     assert [(series.key.name, series.value) for series in table.snapshot()] == [("Seen", 2.0)]
+
+
+def test_names_are_bounded(metrics, caplog):
+    """A handler makes ever new series in one call → what does not fit in a message is dropped, and the next call has room."""
+    for number in range(10_000):
+        metrics.add_counter("Seen", 1, None, [Dimension("Request", str(number))])
+    metrics.add_metric("Big", 1.23456789012345e-300, "x" * 200_000)
+    for number in range(20_000):
+        metrics.add_metric("Length", 1 / (number + 3), "tokens", metric_type=MetricTypes.HISTOGRAM)
+    assert len(json.dumps({"records": metrics.drain()})) < 512 * 1024
+    assert caplog.text.count("too many metrics") == 1
+    metrics.add_counter("Seen", 1)
+    assert len(metrics.drain()) == 1
+
+
+def test_no_number(metrics, caplog):
+    """A handler records what is no number → an error in the log, and the handler goes on."""
+    metrics.add_error("Failed", "because")
+    assert "metric \"Failed\" takes numbers: 'because' was not recorded" in caplog.text
+    assert metrics.drain() == []

@@ -38,6 +38,12 @@ def test_histogram_counts_by_bucket(table):
     assert histogram.sum == 10**9 + 3.0005
 
 
+def test_observations_in_one_record(table):
+    """A record of a histogram has several values → all are counted; one of them bad → none, and the record is dropped."""
+    table.add([["Time", "histogram", "", [1, 2.5], []], ["Time", "histogram", "", [1, None], []], ["Time", "histogram", "", [], []]])
+    assert (table.snapshot()[0].histogram.sum, table.dropped) == (3.5, 2)
+
+
 def test_labels_tell_series_apart(table):
     """One name with other labels, types or units → other series."""
     table.add([["X", "counter", "", 1, [["a", "1"]]], ["X", "counter", "", 1, [["a", "2"]]], ["X", "gauge", "", 1, []]])
