@@ -71,7 +71,7 @@ class Autoscaler:
             if self._long_waits >= CHECKS_TO_GROW and not self._pool.cause:  # it could not keep as many before: that would go on and on
                 self._scale(self._pool.target + 1, queue_seconds=None if math.isinf(waited) else round(waited, 3))
             elif self._checks >= CHECKS_TO_SHRINK:
-                if self._idle >= IDLE_SHARE_TO_SHRINK * self._checks:
+                if self._idle >= IDLE_SHARE_TO_SHRINK * self._checks and not len(self._pool.sequences):  # a worker may have their state
                     self._scale(self._pool.target - 1, idle_checks=self._idle)
                 self._restart_count()
 

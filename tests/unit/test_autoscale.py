@@ -104,6 +104,16 @@ def test_shrinks_when_idle():
     assert [model.check_until_settled(CHECKS_TO_SHRINK) for _ in range(3)] == [2, 1, 1]
 
 
+def test_open_sequence():
+    """A sequence is open, its state in one of the workers → none is taken away until it ends."""
+    model = Model(1, 2)
+    model.check_until_settled(CHECKS_TO_GROW, age=0.5)
+    model.pool.sequence("s", start=True)
+    assert model.check_until_settled(CHECKS_TO_SHRINK) == 2
+    model.pool.sequences.end("s")
+    assert model.check_until_settled(CHECKS_TO_SHRINK) == 1
+
+
 def test_stays_when_busy():
     """All workers are busy in every fifth check, but nothing waits → the number stays."""
     model = Model(1, 2)
