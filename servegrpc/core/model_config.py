@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
@@ -12,6 +13,12 @@ from servegrpc.errors import InvalidArchive
 from servegrpc.tensors import Declaration, parse_declaration
 
 _LARGEST = 2**31 - 1  # the API carries these numbers as int32
+_WITHOUT_EFFECT = {
+    ("torchrun", "parallelType", "parallelLevel"): "a worker is one process with one device",
+    ("useJobTicket",): "requests wait while all workers are busy, jobQueueSize of them",
+    ("clientTimeoutInMills",): "requests are dropped at their callers' deadlines",
+    ("maxRetryTimeoutInSec",): "a worker is given up after five losses in a row",
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def parse_model_config(text: str, *, name: str = "model-config.yaml") -> ModelCo
         sequence_max_idle_seconds=_unless_zero(_seconds(read.whole("sequenceMaxIdleMSec", at_least=0))),
         sequence_timeout_seconds=_unless_zero(_seconds(read.whole("sequenceTimeoutMSec", at_least=0))),
         max_sequence_queue_size=read.whole("maxSequenceJobQueueSize", at_least=1),
-        max_sequences=read.whole("maxNumSequence", at_least=1),
+        max_sequences=read.most_sequences(),
         continuous_batching=read.flag("continuousBatching"),
         async_communication=read.flag("asyncCommunication"),
         use_venv=read.flag("useVenv"),
@@ -89,7 +96,7 @@ def parse_model_config(text: str, *, name: str = "model-config.yaml") -> ModelCo
         stream_buffer_bytes=read.whole("streamBufferBytes", at_least=1),
         tensors=read.tensors(),
         raw=raw,
-        warnings=(*read.warnings, *read.without_effect("torchrun", "parallelType", "parallelLevel")),
+        warnings=(*read.warnings, *read.without_effect()),
     )
 
 
@@ -98,6 +105,7 @@ class _Reader:
 
     def __init__(self, raw: dict[str, object], lines: dict[str, int], name: str) -> None:
         self.warnings: list[str] = []
+        self._wrong: set[str] = set()
         self._raw = raw
         self._lines = lines
         self._name = name
@@ -148,14 +156,19 @@ class _Reader:
         self._ignore("deviceIds", "a list of whole numbers of at least 0")
         return ()
 
-    def without_effect(self, *keys: str) -> list[str]:
-        """Return one warning for those of the keys that are there and would start several processes for one worker."""
-        there = [key for key in keys if key in self._raw]
-        if not there:
-            return []
-        return [f"{self._where(there[0])}: {', '.join(there)}: no effect; a worker is one process with one device"]
+    def most_sequences(self) -> int | None:
+        """Return maxNumSequence, but never less than all workers take at once (TorchServe)."""
+        most = self.whole("maxNumSequence", at_least=1)
+        counts = (self._raw.get("batchSize", 1), self._raw.get("maxWorkers", 1))
+        return most and max(most, math.prod(count for count in counts if _is_whole(count)))
+
+    def without_effect(self) -> list[str]:
+        """Return a warning for keys that change nothing here, unless they ask for nothing: false, 0 or ""."""
+        found = {reason: [key for key in keys if self._raw.get(key) and key not in self._wrong] for keys, reason in _WITHOUT_EFFECT.items()}
+        return [f"{self._where(keys[0])}: {', '.join(keys)}: no effect; {reason}" for reason, keys in found.items() if keys]
 
     def _ignore(self, key: str, expected: str, ignored: str = "ignored") -> None:
+        self._wrong.add(key)
         self.warnings.append(f"{self._where(key)}: {key} must be {expected}, not {self._raw[key]!r}; {ignored}")
 
     def _where(self, key: str) -> str:

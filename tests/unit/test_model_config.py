@@ -11,7 +11,7 @@ from servegrpc.errors import InvalidArchive
 
 
 def test_every_key():
-    """Every key with a good value → its field, delays in seconds, no warning."""
+    """Every key with a good value → its field, delays in seconds, warnings of no wrong one."""
     config = parse_model_config(
         "minWorkers: 1\nmaxWorkers: 4\nbatchSize: 8\nmaxBatchDelay: 250\nresponseTimeout: 60\nstartupTimeout: 90\n"
         "jobQueueSize: 500\ndeviceType: gpu\ndeviceIds: [0, 2]\nexposeErrors: true\ntrusted_pickle: true\n"
@@ -38,14 +38,16 @@ def test_every_key():
         sequence_max_idle_seconds=60,
         sequence_timeout_seconds=90,
         max_sequence_queue_size=5,
-        max_sequences=6,
+        max_sequences=32,
         continuous_batching=True,
         async_communication=True,
         use_venv=True,
         on_slow_reader="end",
         stream_buffer_bytes=65536,
         raw=config.raw,
+        warnings=config.warnings,
     )
+    assert all("no effect" in warning for warning in config.warnings)
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "---\n"])
@@ -64,6 +66,26 @@ def test_zero_switches_off():
     """Zero for a time-out that TorchServe switches off with it → as if it were not there."""
     config = parse_model_config("clientTimeoutInMills: 0\nsequenceMaxIdleMSec: 0\nsequenceTimeoutMSec: 0\n")
     assert config == ModelConfig(raw=config.raw)
+
+
+def test_fewest_sequences():
+    """Fewer sequences than all workers take at once → as many as those (TorchServe)."""
+    assert parse_model_config("maxNumSequence: 3\nbatchSize: 4\nmaxWorkers: 2\n").max_sequences == 8
+    assert parse_model_config("maxNumSequence: 30\nbatchSize: 4\nmaxWorkers: 2\n").max_sequences == 30
+    assert parse_model_config("batchSize: 4\n").max_sequences is None
+
+
+def test_nothing_asked_for():
+    """Keys without effect that ask for nothing → no warning."""
+    text = "parallelLevel: 0\nparallelType: ''\ntorchrun:\nuseJobTicket: false\nclientTimeoutInMills: 0\nmaxRetryTimeoutInSec: 0\n"
+    assert parse_model_config(text).warnings == ()
+
+
+@pytest.mark.parametrize("key", ["useJobTicket: true", "clientTimeoutInMills: 5", "maxRetryTimeoutInSec: 300"])
+def test_warns_of_no_effect(key):
+    """A key without effect that asks for something → a warning with the reason."""
+    (warning,) = parse_model_config(f"batchSize: 2\n{key}\n").warnings
+    assert warning.startswith(f"model-config.yaml, line 2: {key.partition(':')[0]}: no effect; ")
 
 
 def test_without_effect():
