@@ -13,6 +13,7 @@ from servegrpc.client import Model, ModelEvent, ModelVersion
 _PIPE_WIDTH = 200
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_max_workers_option = click.option("--max-workers", type=click.IntRange(1), help="Let their number follow the load, up to this.")
 _no_wait_option = click.option("--no-wait", is_flag=True, help="Return at once, without waiting for the workers.")
 _version_option = click.option("--version", default="", help="Version of the model.  [default: the default version]")
 
@@ -68,6 +69,7 @@ def describe(*, server: Server, model: str, as_json: bool) -> None:
 @click.option("--name", default="", help="Name to serve it under.  [default: the name in the archive]")
 @click.option("--handler", default="", metavar="FILE[:FUNCTION]", help="Handler to use instead of the archive's.")
 @click.option("--workers", type=click.IntRange(0), help="How many worker processes to start.")
+@_max_workers_option
 @click.option("--batch-size", type=click.IntRange(1), help="The most requests in one call of the handler.")
 @click.option("--max-batch-delay", type=float, metavar="SECONDS", help="How long a request may wait for others to fill its batch.")
 @click.option("--response-timeout", type=float, metavar="SECONDS", help="How long the handler may take for a batch.")
@@ -83,6 +85,7 @@ def register(
     name: str,
     handler: str,
     workers: int | None,
+    max_workers: int | None,
     batch_size: int | None,
     max_batch_delay: float | None,
     response_timeout: float | None,
@@ -101,6 +104,7 @@ def register(
             name=name,
             handler=handler,
             workers=workers,
+            max_workers=max_workers,
             batch_size=batch_size,
             max_batch_delay=max_batch_delay,
             response_timeout=response_timeout,
@@ -114,14 +118,15 @@ def register(
 @models.command(epilog=_example("servegrpc models scale digits 4"))
 @click.argument("model")
 @click.argument("workers", type=click.IntRange(0))
+@_max_workers_option
 @_version_option
 @_no_wait_option
 @_json_option
 @management_options
-def scale(*, server: Server, model: str, workers: int, version: str, no_wait: bool, as_json: bool) -> None:
+def scale(*, server: Server, model: str, workers: int, max_workers: int | None, version: str, no_wait: bool, as_json: bool) -> None:
     """Give MODEL that many WORKERS; 0 keeps it registered without any."""
     with server.connect() as client, busy(f"Scaling {model}"):
-        scaled = client.scale(model, workers, version=version, wait=not no_wait)
+        scaled = client.scale(model, workers, max_workers=max_workers, version=version, wait=not no_wait)
     _print_model(scaled, as_json)
 
 

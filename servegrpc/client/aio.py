@@ -129,6 +129,7 @@ class AsyncClient:
         name: str = "",
         handler: str = "",
         workers: int | None = None,
+        max_workers: int | None = None,
         batch_size: int | None = None,
         max_batch_delay: Seconds | None = None,
         response_timeout: Seconds | None = None,
@@ -143,6 +144,7 @@ class AsyncClient:
             name=name,
             handler=handler,
             workers=workers,
+            max_workers=max_workers,
             batch_size=batch_size,
             max_batch_delay=max_batch_delay,
             response_timeout=response_timeout,
@@ -168,9 +170,11 @@ class AsyncClient:
             found += page
         return found
 
-    async def scale(self, model: str, workers: int, *, version: str = "", wait: bool = True, timeout: float = 600) -> Model:
+    async def scale(
+        self, model: str, workers: int, *, max_workers: int | None = None, version: str = "", wait: bool = True, timeout: float = 600
+    ) -> Model:
         """See `Client.scale`."""
-        return await self._management.run(calls.scale(model, workers, version, wait), timeout)
+        return await self._management.run(calls.scale(model, workers, max_workers, version, wait), timeout)
 
     async def set_default(self, model: str, version: str, *, timeout: float | None = None) -> Model:
         """See `Client.set_default`."""

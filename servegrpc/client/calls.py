@@ -75,6 +75,7 @@ def register(
     name: str,
     handler: str,
     workers: int | None,
+    max_workers: int | None,
     batch_size: int | None,
     max_batch_delay: Seconds | None,
     response_timeout: Seconds | None,
@@ -91,7 +92,13 @@ def register(
         max_queue_size=max_queue_size,
     )
     request = management_pb2.RegisterModelRequest(
-        archive=archive, model_name=name, handler=handler, workers=workers, settings=settings, no_wait=not wait
+        archive=archive,
+        model_name=name,
+        handler=handler,
+        workers=workers,
+        max_workers=max_workers,
+        settings=settings,
+        no_wait=not wait,
     )
     return Call(_MANAGEMENT + "RegisterModel", request, management_pb2.RegisterModelResponse, lambda reply: read_model(reply.model))
 
@@ -114,9 +121,11 @@ def models(page_token: str) -> Call[management_pb2.ListModelsResponse, tuple[lis
     return Call(_MANAGEMENT + "ListModels", request, management_pb2.ListModelsResponse, _read_page)
 
 
-def scale(model: str, workers: int, version: str, wait: bool) -> Call[management_pb2.ScaleModelResponse, Model]:
+def scale(model: str, workers: int, max_workers: int | None, version: str, wait: bool) -> Call[management_pb2.ScaleModelResponse, Model]:
     """ManagementService.ScaleModel."""
-    request = management_pb2.ScaleModelRequest(model_name=model, model_version=version, workers=workers, no_wait=not wait)
+    request = management_pb2.ScaleModelRequest(
+        model_name=model, model_version=version, workers=workers, max_workers=max_workers, no_wait=not wait
+    )
     return Call(_MANAGEMENT + "ScaleModel", request, management_pb2.ScaleModelResponse, lambda reply: read_model(reply.model))
 
 

@@ -81,6 +81,8 @@ class ModelVersion:
     target_workers: int
     workers: tuple[Worker, ...]
     queued_requests: int
+    min_workers: int
+    max_workers: int
 
     @property
     def ready_workers(self) -> int:
@@ -152,6 +154,8 @@ def _read_version(version: management_pb2.ModelVersion) -> ModelVersion:
         target_workers=version.target_workers,
         workers=tuple(map(_read_worker, version.workers)),
         queued_requests=version.queued_requests,
+        min_workers=version.min_workers,
+        max_workers=version.max_workers,
     )
 
 

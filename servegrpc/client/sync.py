@@ -149,6 +149,7 @@ class Client:
         name: str = "",
         handler: str = "",
         workers: int | None = None,
+        max_workers: int | None = None,
         batch_size: int | None = None,
         max_batch_delay: Seconds | None = None,
         response_timeout: Seconds | None = None,
@@ -159,14 +160,16 @@ class Client:
     ) -> Model:
         """Register an archive, start its workers and return the model, whose last version is the new one.
 
-        What is not given comes from the archive and the server. Waits until the version takes requests, unless `wait` is false.
-        Raises CallError (FAILED_PRECONDITION, MODEL_LOAD_FAILED) with the cause when it does not load.
+        What is not given comes from the archive and the server. With `max_workers` the number of workers follows the load. Waits until
+        the version takes requests, unless `wait` is false. Raises CallError (FAILED_PRECONDITION, MODEL_LOAD_FAILED) with the cause when
+        it does not load.
         """
         call = calls.register(
             archive,
             name=name,
             handler=handler,
             workers=workers,
+            max_workers=max_workers,
             batch_size=batch_size,
             max_batch_delay=max_batch_delay,
             response_timeout=response_timeout,
@@ -192,9 +195,14 @@ class Client:
             found += page
         return found
 
-    def scale(self, model: str, workers: int, *, version: str = "", wait: bool = True, timeout: float = 600) -> Model:
-        """Set the number of workers of a version and return the model, by default when they are ready."""
-        return self._management.run(calls.scale(model, workers, version, wait), timeout)
+    def scale(
+        self, model: str, workers: int, *, max_workers: int | None = None, version: str = "", wait: bool = True, timeout: float = 600
+    ) -> Model:
+        """Set the number of workers of a version and return the model, by default when they are ready.
+
+        With `max_workers` their number follows the load, between the two.
+        """
+        return self._management.run(calls.scale(model, workers, max_workers, version, wait), timeout)
 
     def set_default(self, model: str, version: str, *, timeout: float | None = None) -> Model:
         """Make `version` the one that requests without a version get."""

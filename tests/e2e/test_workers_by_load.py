@@ -38,6 +38,16 @@ def test_grows(client, register, gates, server):
     assert server.log.wait_for("workers scaled", f"model={model}", "target=2", "before=1")
 
 
+def test_bounds_by_command(client, register, server, run_cli):
+    """Bounds are given by the Python client, then by `servegrpc models scale` → the model has them."""
+    name = register("echo", workers=1, max_workers=2)
+    assert bounds(client.model(name)) == (1, 1, 2)
+    assert bounds(client.scale(name, 1, max_workers=3)) == (1, 1, 3)
+    options = ("--max-workers", "4", "--management-address", server.management)
+    assert run_cli("models", "scale", name, "1", *options).returncode == 0
+    assert bounds(client.model(name)) == (1, 1, 4)
+
+
 def test_bounds_by_call(management, register, archive):
     """A caller gives both bounds when registering or scaling → they are shown; scaling without the upper one fixes the number."""
     name = register("echo")
