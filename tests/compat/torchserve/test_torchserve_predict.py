@@ -1,0 +1,263 @@
+"""TorchServe's Ping and Predictions, by a client with its stubs: results as it encodes them, failures with its codes and texts."""
+
+import io
+import json
+
+import grpc
+import pytest
+import torch
+from google.protobuf.empty_pb2 import Empty
+from google.rpc import error_details_pb2, status_pb2
+from servers import until
+
+NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
+VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
+SERVER_ERROR = "org.pytorch.serve.http.InternalServerException"
+NO_WORKER = (
+    "has no worker to serve inference request. Please use scale workers API to add workers. "
+    "If this is a sequence inference, please check if it is closed, or expired; or exceeds maxSequenceJobQueueSize"
+)
+
+VALUES = """
+import torch
+
+VALUES = {
+    "dict": {"label": "grüße", "scores": [0.5, None, True]},
+    "tuple": (1, float("nan")),
+    "str": "grüße",
+    "bytes": b"\\x00\\xff",
+    "bytearray": bytearray(b"array"),
+    "none": None,
+    "tensor": torch.arange(6.0).reshape(2, 3),
+    "set": {1},
+}
+
+
+def handle(data, context):
+    return None if data is None else [VALUES[row["data"].decode()] for row in data]
+"""
+
+KINDS = """
+def handle(data, context):
+    if data is None:
+        return None
+    return [{name: [type(value).__name__, len(value)] for name, value in row.items()} for row in data]
+"""
+
+PREDICTION_EXCEPTION = """
+from ts.utils.util import PredictionException
+
+
+def handle(data, context):
+    if data is not None:
+        raise PredictionException("the picture is empty", int(data[0]["data"]))
+"""
+
+FAILS = """
+import os
+import signal
+import threading
+
+
+def fail(error):
+    raise error
+
+
+DEEDS = {
+    "raise": lambda: 1 / 0,
+    "memory": lambda: fail(MemoryError("too much")),
+    "cuda": lambda: fail(RuntimeError("CUDA error: out of memory")),
+    "no list": lambda: {"digit": 7},
+    "too many": lambda: [1, 2],
+    "unsendable": lambda: [object()],
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "hang": lambda: threading.Event().wait(),
+}
+
+
+def handle(data, context):
+    return None if data is None else DEEDS.get(data[0]["data"].decode(), lambda: ["fine"])()
+"""
+
+GATE = """
+def handle(data, context):
+    for row in data or []:
+        if row["data"]:
+            with open(bytes(row["data"]), "rb") as gate:
+                gate.read()
+    return [None] * len(data or [])
+"""
+
+pytestmark = pytest.mark.both_lanes
+
+
+@pytest.fixture(scope="module")
+def echo(register):
+    return register("echo")
+
+
+@pytest.fixture(scope="module")
+def values(register):
+    return register("values", code=VALUES)
+
+
+@pytest.fixture(scope="module")
+def fails(register):
+    return register("fails", code=FAILS)
+
+
+def test_ping(torchserve, echo):
+    """All models have their workers → Healthy, in indented JSON."""
+    assert torchserve.ping(Empty()).health == '{\n  "status": "Healthy"\n}'
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("dict", b'{\n  "label": "gr\\u00fc\\u00dfe",\n  "scores": [\n    0.5,\n    null,\n    true\n  ]\n}'),
+        ("tuple", b"[\n  1,\n  NaN\n]"),
+        ("str", "grüße".encode()),
+        ("bytes", b"\x00\xff"),
+        ("bytearray", b"array"),
+        ("none", b"null"),
+    ],
+)
+def test_result(torchserve, values, value, expected):
+    """Each kind of result → the bytes that TorchServe sends."""
+    assert torchserve.predict(values, value.encode()) == expected
+
+
+def test_tensor_result(torchserve, values):
+    """A tensor → what torch.save writes."""
+    assert torch.equal(torch.load(io.BytesIO(torchserve.predict(values, b"tensor"))), torch.arange(6.0).reshape(2, 3))
+
+
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+def test_inputs(torchserve, register, size):
+    """Inputs of any name and size, beside each other → bytearrays under their names, never decoded."""
+    kinds = register("kinds", code=KINDS)
+    reply = torchserve.predict(kinds, bytes(size), 画像=b"{}")
+    assert json.loads(reply) == {"data": ["bytearray", size], "画像": ["bytearray", 2]}
+
+
+def test_version(torchserve, echo):
+    """A version → that version; the model is found."""
+    assert torchserve.predict(echo, b"x", version="1.0") == b"x"
+
+
+def test_no_inputs(torchserve, register):
+    """A request without inputs → the handler gets an empty row."""
+    kinds = register("kinds", code=KINDS)
+    assert torchserve.predictions(torchserve.request(model_name=kinds)).prediction == b"{}"
+
+
+def test_no_model_name(torchserve, refused):
+    """No model name → INTERNAL that names the parameter."""
+    assert refused(torchserve.predict, "") == ("INTERNAL", "Parameter model_name is required.", "BadRequestException.()")
+
+
+def test_unknown_model(torchserve, refused):
+    """A model that is not there → INTERNAL with the exception's name."""
+    assert refused(torchserve.predict, "nobody") == ("INTERNAL", "Model not found: nobody", NOT_FOUND)
+
+
+def test_unknown_version(torchserve, echo, refused):
+    """A version that is not there → INTERNAL with the exception's name."""
+    text = f"Model version: 9.9 does not exist for model: {echo}"
+    assert refused(torchserve.predict, echo, version="9.9") == ("INTERNAL", text, VERSION_NOT_FOUND)
+
+
+@pytest.mark.parametrize(("version", "shown"), [("", '"'), ("1.0", '" Version 1.0"')])
+def test_no_workers(torchserve, register, refused, version, shown):
+    """A model without workers → INTERNAL; with a version, an odd quotation mark."""
+    idle = register("echo", workers=0)
+    code, text, kind = refused(torchserve.predict, idle, version=version)
+    assert (code, text, kind) == ("INTERNAL", f'Model "{idle}{shown} {NO_WORKER}', "InternalServerException.()")
+
+
+@pytest.mark.parametrize(
+    ("deed", "text"),
+    [
+        ("raise", "Prediction failed"),
+        ("no list", "Invalid model predict output"),
+        ("too many", "number of batch response mismatched"),
+        ("unsendable", "Unsupported model output data type."),
+    ],
+)
+def test_handler_at_fault(torchserve, fails, refused, deed, text):
+    """A handler that raises, or returns what cannot be sent → UNAVAILABLE, saying which; the model serves on."""
+    assert refused(torchserve.predict, fails, deed.encode()) == ("UNAVAILABLE", text, SERVER_ERROR)
+    assert torchserve.predict(fails, b"nothing") == b"fine"
+
+
+@pytest.mark.parametrize("deed", ["memory", "cuda"])
+def test_out_of_resources(torchserve, fails, refused, deed):
+    """A MemoryError, or an error about CUDA → INTERNAL, Out of resources."""
+    assert refused(torchserve.predict, fails, deed.encode()) == ("INTERNAL", "Out of resources", SERVER_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("http", "code"),
+    [(400, "INVALID_ARGUMENT"), (404, "NOT_FOUND"), (409, "ABORTED"), (422, "FAILED_PRECONDITION"), (500, "INTERNAL"), (42, "UNKNOWN")],
+)
+def test_prediction_exception(torchserve, register, refused, http, code):
+    """A PredictionException with an HTTP code → its text, and the status code that TorchServe makes of it."""
+    model = register("raises", code=PREDICTION_EXCEPTION)
+    assert refused(torchserve.predict, model, str(http).encode()) == (code, "the picture is empty", SERVER_ERROR)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("deed", "code"), [("exit", "INTERNAL"), ("kill", "RESOURCE_EXHAUSTED")])
+def test_worker_died(torchserve, register, refused, deed, code):
+    """A worker that ends → INTERNAL, RESOURCE_EXHAUSTED when it was killed; the next one serves."""
+    model = register("fails", code=FAILS)
+    assert refused(torchserve.predict, model, deed.encode()) == (code, "Worker died.", SERVER_ERROR)
+    until(lambda: torchserve.describe(model)[0]["workers"][0]["status"] == "READY")
+    assert torchserve.predict(model, b"nothing") == b"fine"
+
+
+@pytest.mark.slow
+def test_response_timeout(torchserve, register, refused):
+    """A handler that takes longer than the response timeout → INTERNAL, Worker died."""
+    model = register("fails", code=FAILS, response_timeout=0.2)
+    assert refused(torchserve.predict, model, b"hang") == ("INTERNAL", "Worker died.", SERVER_ERROR)
+
+
+def test_queue_full(torchserve, register, gate, refused):
+    """As many requests wait as may → INTERNAL with the text for no worker; the others are answered."""
+    model = register("gate", code=GATE, max_queue_size=1)
+
+    def call(data):
+        return torchserve.predictions.future(torchserve.request(model_name=model, input={"data": data}), timeout=60)
+
+    calls = [call(gate.path.encode())]
+    gate.wait_entered()
+    calls += [call(b"") for _ in range(8)]
+    until(lambda: any(call.done() for call in calls))
+    gate.open()
+    errors = [call.exception() for call in calls]
+    assert None in errors
+    texts = {(error.code().name, error.details()) for error in errors if error}
+    assert texts == {("INTERNAL", f'Model "{model}" {NO_WORKER}\nInternalServerException.()')}
+
+
+def test_cause(torchserve, fails):
+    """A failed call → beside TorchServe's text a google.rpc.Status of the same code and text, with the reason and what our own API says."""
+    with pytest.raises(grpc.RpcError) as caught:
+        torchserve.predict(fails, b"raise")
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())["grpc-status-details-bin"])
+    assert (status.code, status.message) == (caught.value.code().value[0], caught.value.details())
+    detail = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(detail)
+    assert (detail.reason, detail.domain) == ("HANDLER_ERROR", "servegrpc")
+    assert "Request id: " in detail.metadata["cause"]
+    assert detail.metadata["model_name"] == fails
+
+
+def test_not_a_message(torchserve, server, refused):
+    """Bytes that are no PredictionsRequest → INVALID_ARGUMENT that says so."""
+    with grpc.insecure_channel(server.inference) as channel:
+        call = channel.unary_unary("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions")
+        code, text, _ = refused(call, b"\xff\xff\xff")
+    assert (code, text) == ("INVALID_ARGUMENT", "The request is not a valid PredictionsRequest message.")
