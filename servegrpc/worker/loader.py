@@ -7,9 +7,11 @@ installed. An envelope, where the model asks for one, wraps the entry point.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,6 +26,8 @@ from servegrpc.worker.context import Context
 from servegrpc.worker.handler_metrics import process
 from servegrpc.worker.ts.util import list_classes_from_module
 from servegrpc.worker.ts_names import DEFAULT_HANDLERS, ENVELOPES, REFUSED
+
+log = logging.getLogger(__name__)
 
 Entry = Callable[[object, Context], object]
 
@@ -65,7 +69,12 @@ def _declare_metrics(folder: Path, context: Context) -> None:
     With `declaredMetricsOnly`, other metrics are dropped.
     """
     file = folder / "metrics.yaml"
-    packed = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+    packed = None
+    if file.is_file():
+        try:
+            packed = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, ValueError) as error:
+            log.warning("metrics.yaml is not read: %s", error)
     if not isinstance(packed, Mapping) or "model_metrics" not in packed:  # a file of that name may be about something else
         packed = context.model_yaml_config.get("metricsConfig")
     if packed is not None:
@@ -78,7 +87,9 @@ def _load_entry(folder: Path, handler: str, context: Context) -> Entry:
     module = _import(folder, PurePosixPath(name.removesuffix(".py")))
     found = getattr(module, attribute or "handle", None)
     if found is not None and not inspect.isclass(found):
-        found(None, context)  # a function initializes itself when it is called without data
+        started = found(None, context)  # a function initializes itself when it is called without data; one that yields does not
+        if inspect.iscoroutine(started):
+            asyncio.run(started)
         return cast("Entry", found)
     service: Any = _service_class(module, attribute, found)()  # a user's object
     if not callable(getattr(service, "handle", None)):

@@ -1,5 +1,6 @@
 """Finding and initializing a model's handler, by TorchServe's rules."""
 
+import asyncio
 import json
 import sys
 
@@ -64,6 +65,12 @@ def test_function(load):
     """The module has a function handle → it is called without data first, and wins over a class."""
     code = f"calls = []\ndef handle(data, context):\n    calls.append(data)\n    return calls\n{ONE_CLASS}"
     assert load("own", own=code)(["x"], None) == [None, ["x"]]
+
+
+def test_async_function(load):
+    """The module has an asynchronous function handle → it too is called without data first."""
+    code = "calls = []\nasync def handle(data, context):\n    calls.append(data)\n    return calls"
+    assert asyncio.run(load("own", own=code)(["x"], None)) == [None, ["x"]]
 
 
 @pytest.mark.parametrize("handler", ["own:serve", "own.py:serve"])
@@ -307,9 +314,10 @@ def test_declared_in_model_config(load):
     assert (metrics.cache_keys()[0], metrics.drain()) == ("gauge:Load", [])
 
 
-def test_other_metrics_file(load, tmp_path):
+@pytest.mark.parametrize("content", [b"accuracy: 0.9", b"a: [", b"\xff"], ids=["other", "no YAML", "no text"])
+def test_other_metrics_file(load, tmp_path, content):
     """The archive's metrics.yaml is about something else → the model loads."""
-    (tmp_path / "metrics.yaml").write_text("accuracy: 0.9")
+    (tmp_path / "metrics.yaml").write_bytes(content)
     assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
 
 
