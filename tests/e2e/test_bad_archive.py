@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import tarfile
 import zipfile
@@ -139,6 +140,22 @@ def test_bad_archive(write, words, client, tmp_path):
     assert caught.value.metadata == {"archive": str(path)}
     assert "bad" not in {model.name for model in client.models()}
     assert [file for file in tmp_path.rglob("*") if file.is_file()] == [path]
+
+
+@pytest.mark.slow
+def test_no_residue(start_server, archive, tmp_path):
+    """Every bad archive, and handlers that fail to load, on one server → nothing of them in its temporary folder at the end."""
+    (tmp_path / "tmp").mkdir()
+    server = start_server("--metrics-address", "", environment={"TMPDIR": str(tmp_path / "tmp")})
+    paths = [write(tmp_path / f"{number}.mar") for number, (write, _) in enumerate(BAD_ARCHIVES.values())]
+    paths += [archive(name=f"bad-{number}", code=code) for number, (code, _) in enumerate(BAD_HANDLERS.values())]
+    with server.client() as client:
+        for path in paths:
+            with pytest.raises(CallError):
+                client.register(str(path), workers=1)
+        for model in client.models():
+            client.unregister(model.name)
+        assert [path for path in (tmp_path / "tmp" / f"servegrpc-{os.getuid()}").rglob("*") if path.is_file()] == []
 
 
 def test_archive_without_manifest(client, tmp_path):

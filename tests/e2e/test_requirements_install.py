@@ -63,6 +63,19 @@ def test_two_models_with_two_versions(installing, needy, tmp_path):
     assert len([path for path in (tmp_path / "state" / "packages").iterdir() if path.is_dir()]) == 2
 
 
+def test_after_a_restart(start_server, needy, tmp_path):
+    """The next server with the same state → serves the model again, and installs nothing."""
+    options = ("--install-requirements", "on", "--state-dir", tmp_path / "state")
+    first = start_server(*options)
+    with first.client() as client:
+        client.register(str(needy(name="kept")), workers=1)
+    first.stop()
+    second = start_server(*options)
+    with second.client() as client:
+        assert client.predict("kept", "x").output == ["1.0", False]
+    assert not second.log.lines("installing requirements")
+
+
 def test_cannot_be_installed(installing, needy, tmp_path):
     """Requirements that nobody can meet → FAILED_PRECONDITION with pip's last words; nothing is registered, nothing stays."""
     archive = needy("nothing-of-that-name", name="unmet")
