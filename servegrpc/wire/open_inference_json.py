@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,29 +13,16 @@ from servegrpc.values import BF16, BY_NAME, encode_tensor, plain
 
 
 def to_json(request: infer_pb2.ModelInferRequest, row: Mapping[str, object]) -> dict[str, object]:
-    """Return a request with its decoded inputs. BYTES are texts when they are UTF-8, else bytes objects."""
+    """Return a request with its decoded inputs; elements of BYTES are base64, as TorchServe gave them to handlers."""
     inputs = [_input(name, value) for name, value in row.items()]
     return {"id": request.id, "model_name": request.model_name, "inputs": inputs}
 
 
 def _input(name: str, value: object) -> dict[str, object]:
     element, shape, _ = encode_tensor(value)
-    flat = value.reshape(-1)  # type: ignore[attr-defined]  # a torch tensor or a numpy array
-    return {"name": name, "shape": list(shape), "datatype": element.name, "data": [_text(item) for item in _items(flat)]}
-
-
-def _items(flat: object) -> list[object]:
-    items: list[object] = plain(flat)  # type: ignore[assignment]  # it is no scalar
-    return items
-
-
-def _text(item: object) -> object:
-    if not isinstance(item, bytes):
-        return item
-    try:
-        return item.decode()
-    except UnicodeDecodeError:
-        return item
+    flat: list[object] = plain(value.reshape(-1))  # type: ignore[attr-defined,assignment]  # a torch tensor or a numpy array
+    data = [base64.b64encode(item).decode() if isinstance(item, bytes) else item for item in flat]
+    return {"name": name, "shape": list(shape), "datatype": element.name, "data": data}
 
 
 def from_json(result: object) -> object:

@@ -1,0 +1,115 @@
+"""Requests as bytes on the wire: any tensor, all that cannot be right, parameters, and TorchServe's envelope."""
+
+import json
+import struct
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oip import InferenceServerException, outputs, service_pb2, tensor
+from oip_requests import MALFORMED, raw_tensors
+
+from servegrpc.values import BY_NAME
+from servegrpc.wire.open_inference_inputs import CONTENTS
+
+SECONDS = 20
+Request = service_pb2.ModelInferRequest
+
+
+@pytest.fixture(scope="module")
+def infer(triton):
+    """ModelInfer with messages."""
+    return lambda **fields: triton._client_stub.ModelInfer(Request(**fields), timeout=SECONDS)
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tensors=st.lists(raw_tensors(), min_size=1, max_size=5))
+def test_any_raw_tensors(infer, tensors):
+    """Raw tensors of any datatype and shape through identity → the same bytes."""
+    inputs = [{"name": f"t{index}", "datatype": datatype, "shape": shape} for index, (datatype, shape, _) in enumerate(tensors)]
+    reply = infer(model_name="same", inputs=inputs, raw_input_contents=[data for _, _, data in tensors])
+    assert [(o.name, o.datatype, list(o.shape)) for o in reply.outputs] == [(i["name"], i["datatype"], i["shape"]) for i in inputs]
+    assert list(reply.raw_output_contents) == [data for _, _, data in tensors]
+
+
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS and drawn[0] != "BYTES"))
+def test_any_typed_tensor(infer, drawn):
+    """Typed tensors of any datatype and shape through identity → the same elements, raw."""
+    datatype, shape, data = drawn
+    dtype = BY_NAME[datatype].dtype
+    contents = {CONTENTS[datatype]: np.frombuffer(data, dtype).tolist()}
+    reply = infer(model_name="same", inputs=[{"name": "x", "datatype": datatype, "shape": shape, "contents": contents}])
+    np.testing.assert_array_equal(np.frombuffer(reply.raw_output_contents[0], dtype), np.frombuffer(data, dtype))
+    assert list(reply.outputs[0].shape) == shape
+
+
+@pytest.mark.parametrize(("fields", "told"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed(infer, fields, told):
+    """A request that cannot be right → INVALID_ARGUMENT naming the tensor, with the field in its details."""
+    with pytest.raises(grpc.RpcError) as raised:
+        infer(**{**fields, "model_name": "same"})
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told.replace("model ''", "model 'same'").replace("model 'm'", "model 'same'") in raised.value.details()
+    details = dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+    info, violation = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+    status = status_pb2.Status.FromString(details)
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(violation)
+    assert info.reason == "INVALID_INPUT"
+    assert violation.field_violations[0].field
+
+
+def test_thousand_inputs(infer):
+    """1,000 inputs → 1,000 outputs."""
+    inputs = [{"name": f"t{index}", "datatype": "UINT16", "shape": [1]} for index in range(1000)]
+    data = [struct.pack("<H", index) for index in range(1000)]
+    assert list(infer(model_name="same", inputs=inputs, raw_input_contents=data).raw_output_contents) == data
+
+
+def test_parameters(triton):
+    """Parameters that mean nothing to the server, and metadata → the handler's request headers."""
+    result = triton.infer("told", [tensor("x", np.zeros(1, np.float32))], parameters={"Temperature": 0.5, "flag": True}, headers={"a": "b"})
+    headers = json.loads(result.as_numpy("headers")[0])
+    assert {key: headers[key] for key in ("temperature", "flag", "a")} == {"temperature": "0.5", "flag": "true", "a": "b"}
+
+
+@pytest.mark.parametrize("parameters", [{"triton_unheard_of": True}, {"servegrpc_region/r": "0 8 /r"}])
+def test_reserved_parameters(triton, parameters):
+    """Parameters with reserved names → INVALID_ARGUMENT naming them."""
+    request = Request(model_name="same", inputs=[{"name": "x", "datatype": "UINT8", "shape": [1]}], raw_input_contents=[b"1"])
+    for key, value in parameters.items():
+        setattr(request.parameters[key], "bool_param" if value is True else "string_param", value)
+    with pytest.raises(grpc.RpcError) as raised:
+        triton._client_stub.ModelInfer(request)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert next(iter(parameters)) in raised.value.details()
+
+
+def test_timeout(triton):
+    """A time-out that passes before a worker has the request → DEADLINE_EXCEEDED, and it is not run."""
+    runs = triton.get_inference_statistics("same").model_stats[0].execution_count
+    with pytest.raises(InferenceServerException, match="it was not run") as raised:
+        triton.infer("same", [tensor("x", np.zeros(1, np.float32))], timeout=1)  # a microsecond
+    assert raised.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    assert triton.get_inference_statistics("same").model_stats[0].execution_count == runs
+
+
+def test_unknown_output(triton):
+    """An output asked for that an undeclared handler does not give → INVALID_ARGUMENT."""
+    with pytest.raises(Exception, match="unexpected inference output 'y'; outputs: x"):
+        triton.infer("same", [tensor("x", np.zeros(1, np.float32))], outputs=outputs("y"))
+
+
+def test_envelope(infer):
+    """A TorchServe archive behind the kservev2 envelope → gets the protocol's JSON, its reply is made tensors."""
+    inputs = [{"name": "a", "datatype": "FP32", "shape": [1, 2]}, {"name": "b", "datatype": "INT64", "shape": [1]}]
+    reply = infer(model_name="enveloped", id="7", inputs=inputs, raw_input_contents=[struct.pack("<2f", 1, 2), struct.pack("<q", 5)])
+    assert [(o.name, o.datatype, list(o.shape)) for o in reply.outputs] == [("a", "FP64", [2]), ("b", "INT64", [1])]
+    assert list(reply.raw_output_contents) == [struct.pack("<2d", 2, 4), struct.pack("<q", 10)]
+    assert reply.id == "7"
