@@ -57,6 +57,7 @@ class ServerConfig(BaseModel):
     model_defaults: ModelTable = ModelTable()  # where neither the caller nor the archive says
     model_settings: Mapping[str, Mapping[str, ModelTable]] = Field(default_factory=dict)  # the same for one version of one name
     default_handler: str = ""  # for archives that name none
+    limit_max_image_pixels: bool = True  # off: image handlers take pictures beyond Pillow's limit
     service_envelope: str = ""  # for all models; TorchServe's name of one
     metrics_config: Path | None = None  # TorchServe's metrics.yaml, for models without one
     declared_metrics_only: bool = False  # metrics of handlers that it does not declare are dropped
@@ -111,6 +112,8 @@ class ServerConfig(BaseModel):
 
     def _model_config(self) -> dict[str, object]:
         config: dict[str, object] = {"serviceEnvelope": self.service_envelope} if self.service_envelope else {}
+        if not self.limit_max_image_pixels:
+            config["limitMaxImagePixels"] = False
         if self.metrics_config:
             declared = _read_metrics(self.metrics_config)
             config |= {"metricsConfig": declared, "declaredMetricsOnly": self.declared_metrics_only}

@@ -117,6 +117,7 @@ _SIMPLE: Mapping[str, Put] = {
     "number_of_gpu": _setting("gpus", _number),
     "max_request_size": _setting("max_message_bytes", _number),
     "default_service_handler": _setting("default_handler", _text),
+    "limit_max_image_pixels": _setting("limit_max_image_pixels", _true),
     "service_envelope": _setting("service_envelope", _text),
     "metrics_config": _metrics_config,
     "model_metrics_auto_detect": _setting("declared_metrics_only", _false),

@@ -103,13 +103,15 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     os.chdir(folder)
     sys.path[:0] = [str(folder), *spec["python_path"]]
     torch.set_num_threads(spec["threads"])
+    config = yaml.safe_load(spec["model_config"])
     context = Context(
         model_name=spec["model_name"],
         model_dir=str(folder),
         manifest=spec["manifest"],
         batch_size=spec["batch_size"],
         gpu_id=spec["gpu"],
-        model_yaml_config=yaml.safe_load(spec["model_config"]),
+        limit_max_image_pixels=config.get("limitMaxImagePixels", True),
+        model_yaml_config=config,
     )
     try:
         entry = load_handler(folder, spec["handler"], context)

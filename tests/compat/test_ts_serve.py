@@ -251,16 +251,17 @@ def test_snapshot(start, store):
 
 BARE_HANDLER = """
 def handle(data, context):
-    return [type(row).__name__ for row in data or []]
+    return [{"row": type(row).__name__, "limit": context.system_properties["limit_max_image_pixels"]} for row in data or []]
 """
 
 
 def test_converted(start, tmp_path, run_cli):
-    """An archive without a manifest, and default_service_handler → served under its name; from the converted file just the same."""
+    """An archive without a manifest, and defaults for it → served under its file's name; from the converted file just the same."""
     (tmp_path / "bare.model").mkdir()
     (tmp_path / "bare.model" / "own.py").write_text(BARE_HANDLER)
-    text = f"{PORTS}model_store={tmp_path}\nload_models=all\ndefault_service_handler=own.py\nenable_model_api=true\n"
-    (tmp_path / "config.properties").write_text(text + "disable_token_authorization=true\n")
+    text = f"{PORTS}model_store={tmp_path}\nload_models=all\nenable_model_api=true\ndisable_token_authorization=true\n"
+    text += "default_service_handler=own.py\nservice_envelope=body\nlimit_max_image_pixels=false\n"
+    (tmp_path / "config.properties").write_text(text)
     converted = run_cli("config", "convert", tmp_path / "config.properties")
     assert converted.returncode == 0
     (tmp_path / "servegrpc.toml").write_text(converted.stdout)
@@ -268,7 +269,8 @@ def test_converted(start, tmp_path, run_cli):
         server, _ = start(option[0], tmp_path / option[1])
         assert server.ready_line.endswith("models=bare:1.0\n")
         with server.client() as client:
-            assert client.predict("bare", {"body": "x"}).output == "dict"
+            output = client.predict("bare", {"body": "x"}).output
+            assert output == {"row": "str", "limit": False}  # the envelope took the body out of its row
             client.unregister("bare")
 
 

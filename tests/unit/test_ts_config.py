@@ -78,6 +78,7 @@ def test_defaults():
         ("number_of_gpu=2", "gpus", 2),
         ("max_request_size=1000", "max_message_bytes", 1000),
         ("default_service_handler=h.py:f", "default_handler", "h.py:f"),
+        ("limit_max_image_pixels=false", "limit_max_image_pixels", False),
         ("service_envelope=kservev2", "service_envelope", "kservev2"),
         ("metrics_config=/site-packages/ts/configs/metrics.yaml", "metrics_config", None),
         ("model_metrics_auto_detect=false", "declared_metrics_only", True),
