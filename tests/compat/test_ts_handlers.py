@@ -1,6 +1,9 @@
 """Handlers in the words that handlers for TorchServe are written in, unchanged, in a real server."""
 
+import grpc
 import pytest
+
+from servegrpc.client import CallError
 
 SERVICE_IDIOM = """
 import logging
@@ -69,6 +72,26 @@ class Handler(BaseHandler):
         return [os.path.basename("a/b") + str(torch.tensor(1).item())] * len(data)
 """
 
+STREAMS = """
+from ts.handler_utils.utils import send_intermediate_predict_response
+
+class Streamer:
+    def initialize(self, context):
+        self.words = ["one", "two"]
+
+    def handle(self, data, context):
+        for word in self.words:
+            send_intermediate_predict_response([word] * len(data), context.request_ids, "Intermediate Prediction success", 200, context)
+        return ["three"] * len(data)
+"""
+REFUSES = """
+from ts.utils.util import PredictionException
+
+def handle(data, context):
+    if data is not None:
+        raise PredictionException("no such class", 404)
+"""
+
 
 @pytest.mark.slow
 def test_service_idiom(client, register):
@@ -97,3 +120,17 @@ def test_wins_over_the_real_package(start_server, archive, tmp_path):
     server = start_server(archive("facts", code=FACTS), environment={"PYTHONPATH": str(tmp_path)})
     with server.client() as client:
         assert client.predict("facts", "x").output[:2] == ["0.12.0", "servegrpc.worker.context"]
+
+
+def test_intermediate_messages(client, register):
+    """A handler sends messages before its last one → a stream has them in order, and a call that takes one gets the last."""
+    model = register(code=STREAMS)
+    assert [message.output for message in client.stream(model, "x")] == ["one", "two", "three"]
+    assert client.predict(model, "x").output == "three"
+
+
+def test_prediction_exception(client, register):
+    """A handler raises PredictionException with an HTTP code → the caller gets its words, and the code's status."""
+    with pytest.raises(CallError, match="no such class") as caught:
+        client.predict(register(code=REFUSES), "x")
+    assert caught.value.code is grpc.StatusCode.NOT_FOUND
