@@ -37,6 +37,7 @@ _STEPS = ("Collecting ", "Downloading ", "Building ", "Installing ", "Successful
 _KEPT_LINES = 60
 _TOLD_CHARACTERS = 600  # what a gRPC error can carry, with room for the rest
 _OWN = ("servegrpc", "torch")
+_STOPPING = "the server is stopping."
 
 
 class PackageCache:
@@ -113,6 +114,8 @@ class PackageCache:
         timer.cancel()
         with self._lock:
             self._running.discard(process)
+        if self._closed:
+            raise _failed(label, _STOPPING)
         if process.returncode:
             log.error("requirements not installed", model=label, output=list(lines))
             raise _failed(label, _last_words(lines, process.returncode, environment))
@@ -120,7 +123,7 @@ class PackageCache:
     def _start(self, command: list[str], folder: Path, label: str) -> subprocess.Popen[str]:
         with self._lock:
             if self._closed:
-                raise _failed(label, "the server is stopping.")
+                raise _failed(label, _STOPPING)
             process = subprocess.Popen(  # noqa: S603 - the operator allowed it
                 command,
                 cwd=folder,

@@ -142,7 +142,7 @@ def test_closed_while_installing(archive, tmp_path):
 
     closed = threading.Thread(target=close_when_building, daemon=True)
     closed.start()
-    with pytest.raises(RequirementsFailed, match=r"pip was ended by signal 9"):
+    with pytest.raises(RequirementsFailed, match="the server is stopping"):
         cache.install(write(archive, "./source"), label="m")
     closed.join()
     with pytest.raises(RequirementsFailed, match="the server is stopping"):
