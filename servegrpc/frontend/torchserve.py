@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 
 import grpc
 
 from servegrpc.compat.torchserve.inference_pb2 import TorchServeHealthResponse
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import ServeError
 from servegrpc.frontend import public
-from servegrpc.frontend.calls import submit
-from servegrpc.frontend.methods import Call, Method, Pump, Unary
+from servegrpc.frontend.calls import submit, submit_stream
+from servegrpc.frontend.methods import Call, Method, Pump, ServerStream, Session, Stream, Unary
 from servegrpc.frontend.torchserve_json import pretty
+from servegrpc.frontend.torchserve_stream import StreamPredictions
 from servegrpc.wire import torchserve
 from servegrpc.wire.dialect import Dialect
-from servegrpc.wire.scan import Route
-from servegrpc.wire.torchserve_errors import EmptyName
 
 SERVICE = "org.pytorch.serve.grpc.inference.InferenceAPIsService"
 
@@ -28,7 +25,11 @@ class TorchServeInference:
 
     def __init__(self, registry: ModelRegistry) -> None:
         self._registry = registry
-        self._methods: dict[str, Method] = {"Predictions": Unary(Dialect.TORCHSERVE, self._predictions)}
+        self._methods: dict[str, Method] = {
+            "Predictions": Unary(Dialect.TORCHSERVE, self._predictions),
+            "StreamPredictions": ServerStream(Dialect.TORCHSERVE, self._stream_predictions),
+            "StreamPredictions2": Session(Dialect.TORCHSERVE, partial(StreamPredictions, registry)),
+        }
 
     def add_to(self, server: grpc.Server) -> None:
         """Serve the methods on a server."""
@@ -47,29 +48,16 @@ class TorchServeInference:
         return TorchServeHealthResponse(health=health).SerializeToString()
 
     def _predictions(self, call: Call, raw: bytes) -> Pump | None:
-        where, _ = _routed(raw)
-        with _asked(where):
-            return submit(self._registry, Dialect.TORCHSERVE, where, raw, call)
+        where, sequence_id = torchserve.route(raw)
+        with torchserve.asked(where):
+            return submit(self._registry, Dialect.TORCHSERVE, where, raw, call, sequence_id=sequence_id)
+
+    def _stream_predictions(self, stream: Stream, raw: bytes) -> Pump | None:
+        where, _ = torchserve.route(raw)
+        with torchserve.asked(where):
+            return submit_stream(self._registry, Dialect.TORCHSERVE, where, raw, stream)
 
 
 def _has_its_workers(version: ModelVersion) -> bool:
     ready = sum(record.state is WorkerState.READY for record in version.pool.records())
     return ready >= version.autoscaler.min_workers
-
-
-def _routed(raw: bytes) -> tuple[Route, str]:
-    where, sequence_id = torchserve.route(raw)
-    if not where.model_name:
-        raise EmptyName("model_name is empty; name a registered model.", field="model_name")
-    return where, sequence_id
-
-
-@contextmanager
-def _asked(where: Route) -> Iterator[None]:
-    """Note on an error which version was asked for: one of TorchServe's texts depends on whether it was given."""
-    try:
-        yield
-    except ServeError as error:
-        if where.model_version:
-            error.about(asked_version=where.model_version)
-        raise

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import BytesIO
 
 from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import ErrorInfo
 
-from servegrpc.compat.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
+from servegrpc.compat.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest, Status
 from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import About
 from servegrpc.wire.large import LARGE_BYTES, take_large
 from servegrpc.wire.scan import MAX_NAME_LENGTH, Route, UnusualMessageError, route_fields
 from servegrpc.wire.status import encode_status
-from servegrpc.wire.torchserve_errors import Ending, ending
+from servegrpc.wire.torchserve_errors import EmptyName, Ending, ending
 
 INPUT, SEQUENCE_ID = 3, 4  # field numbers of PredictionsRequest
 
@@ -35,6 +37,19 @@ def route(raw: bytes) -> tuple[Route, str]:
         if len(text) > MAX_NAME_LENGTH:
             raise InvalidInput(f"{field} has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed.", field=field)
     return Route(name, version, ""), sequence_id
+
+
+@contextmanager
+def asked(where: Route) -> Iterator[None]:
+    """Refuse a route without a model, and note on an error which version was asked for: one of TorchServe's texts depends on it."""
+    try:
+        if not where.model_name:
+            raise EmptyName("model_name is empty; name a registered model.", field="model_name")
+        yield
+    except ServeError as error:
+        if where.model_version:
+            error.about(asked_version=where.model_version)
+        raise
 
 
 def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
@@ -94,9 +109,15 @@ def ended(error: ServeError, end: Ending, message: str = "", metadata: Mapping[s
     return Reply(encode_status(error, end.text, details, end.code), end.code, end.text)
 
 
-def stream_status(error: ServeError, sequence_id: str) -> bytes:
-    """Return the reply of StreamPredictions2 to a request that failed."""
-    end = status(error)
-    reply = PredictionResponse(sequence_id=sequence_id)
-    reply.status.MergeFromString(end.body)  # google.rpc.Status by other name
-    return reply.SerializeToString()
+def stream_status(end: Reply) -> bytes:
+    """Return the message by which StreamPredictions2 answers a request that failed: the class is not in its text, but its first detail."""
+    text, _, class_name = end.message.partition("\n")
+    status = Status(code=end.code, message=text)
+    status.details.add().Pack(ErrorInfo(reason=class_name))
+    status.details.extend(Status.FromString(end.body).details)  # google.rpc.Status by another name
+    return PredictionResponse(status=status).SerializeToString()
+
+
+def sequence_field(sequence_id: str) -> bytes:
+    """Return what is to be added to a reply of StreamPredictions2, to say which sequence it is of."""
+    return PredictionResponse(sequence_id=sequence_id).SerializeToString()

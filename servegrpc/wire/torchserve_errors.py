@@ -25,6 +25,7 @@ from servegrpc.errors import (
     RequirementsFailed,
     ResponseTimeout,
     SequenceLimit,
+    SequenceLost,
     SequenceUnknown,
     ServeError,
     TokenRefused,
@@ -76,6 +77,10 @@ class EmptyName(InvalidInput):
     """A request of TorchServe's API names no model."""
 
 
+class EmptySequenceId(InvalidInput):
+    """A request for a model that keeps sequences does not say which one it is of."""
+
+
 class NamelessArchive(InvalidInput):
     """Neither the caller nor the archive names the model."""
 
@@ -119,6 +124,8 @@ def ending(error: ServeError) -> Ending:
             return Ending(error.code, error.message)  # the only one without a class
         case EmptyName():
             line, class_name = "Parameter model_name is required.", "BadRequestException.()"
+        case EmptySequenceId():
+            line, class_name = "Parameter sequenceId is required.", "BadRequestException.()"
         case InvalidInput():
             code, line, class_name = error.code, error.message, BAD_REQUEST
         case ModelNotFound():
@@ -131,7 +138,7 @@ def ending(error: ServeError) -> Ending:
             code, line = Code.UNAVAILABLE, RESULT_TEXTS.get(about["problem"], "Unsupported model output data type.")
         case HandlerError():
             code, line = _handler_error(error)
-        case WorkerLost() | ResponseTimeout():
+        case WorkerLost() | ResponseTimeout() | SequenceLost():
             code, line = Code.RESOURCE_EXHAUSTED if "(SIGKILL)" in about["cause"] else Code.INTERNAL, "Worker died."
         case Draining():
             code, line = Code.UNAVAILABLE, error.message
