@@ -90,6 +90,8 @@ def test_defaults():
         ("token_expiration_min=0.25", "token_lifetime_seconds", 15),
         ("disable_token_authorization=true", "token_authorization", False),
         ("enable_model_api=true", "model_api", True),
+        ("install_py_dep_per_model=true", "install_requirements", True),
+        ("allowed_urls=https://a/.*, http://b/.*", "allowed_urls", ("https://a/.*", "http://b/.*")),
         ("enable_grpc_ssl=true\ncertificate_file=c.pem\nprivate_key_file=k.key", "certificate_file.name", "c.pem"),
         ("enable_grpc_ssl=true\ncertificate_file=c.pem\nprivate_key_file=k.key", "private_key_file.name", "k.key"),
         ("certificate_file=c.pem\nprivate_key_file=k.key", "certificate_file", None),
