@@ -1,6 +1,10 @@
 """`servegrpc models`, run by the command's own main against a real server."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -142,3 +146,21 @@ def test_help_has_an_example(run, verb):
     text = run(verb, "--help").stdout
     assert f"  servegrpc models {verb}" in text
     assert "SERVEGRPC_MANAGEMENT_ADDRESS" in text
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_for_how_long_a_model_loads(server):
+    """Register with stderr a terminal → what it waits for and the time so far; stdout has the table alone."""
+    terminal, side = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "SERVEGRPC_MANAGEMENT_ADDRESS": server.address}
+    command = [sys.executable, "-c", "from servegrpc.cli import main; main()", "models", "register", "digits.mar"]
+    stdout = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=side, env=environment).stdout
+    os.write(side, b"\n<end>\n")
+    seen = b""
+    while b"<end>" not in seen:
+        seen += os.read(terminal, 65536)
+    os.close(side)
+    os.close(terminal)
+    assert stdout.startswith(b"MODEL")
+    assert b"Loading digits.mar" in seen
+    assert b"0:00:0" in seen
