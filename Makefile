@@ -75,7 +75,7 @@ protos-check: $(VENV)/.installed ## Lint the protos; compare them with the relea
 clients-install: $(VENV)/.installed ## Install what the programs in clients/ need, on Debian 12, as root
 	clients/install.sh
 
-clients-test: $(VENV)/.installed ## Build and run the programs in clients/; skips languages that are not installed
+clients-test: $(VENV)/.installed build/tritonclient ## Build and run the programs in clients/; skips languages that are not installed
 	python -m pytest -q tests/clients
 
 clean: ## Remove what was built and installed

@@ -1,11 +1,13 @@
 """The example programs of `clients/`, built as its README says and run against the real server with the digits example."""
 
+import os
 import sys
 
 import pytest
-from toolchains import BUILT, CLIENTS, PICTURE, build, require, run
+from toolchains import BUILT, CLIENTS, PICTURE, ROOT, build, require, run
 
 NODE = ("node", CLIENTS / "typescript/node_modules")
+TRITON = ROOT / "build" / "tritonclient"
 GO_PACKAGES = "/usr/share/gocode/src/google.golang.org/grpc"
 
 # By the name it prints: what it needs, what builds it, how it is run.
@@ -52,6 +54,43 @@ def test_program_walks_all_steps(digits_server, name):
         build(target)
     expected = [line for line in lines(name) if name not in WITHOUT_SESSIONS or not line.startswith("session")]
     assert run(*command, digits_server.inference, digits_server.management, PICTURE).splitlines() == expected
+
+
+@pytest.mark.slow
+def test_torchserve_client_walks_its_steps(digits_server):
+    """A client of TorchServe's → what there is of the steps in TorchServe's API, in TorchServe's words."""
+    program = CLIENTS / "python/torchserve_client.py"
+    assert run(sys.executable, program, digits_server.inference, digits_server.management, PICTURE).splitlines() == [
+        "server: Healthy",
+        "models: digits",
+        "picture: digit 3, three",
+        "stream: digit 3, three",
+        "session: digit 3, three",
+        "session: digit 3, three",
+        "deadline: DEADLINE_EXCEEDED",
+        "no-such-model: INTERNAL Model not found: no-such-model",
+        "registered: digits-python-torchserve 1.0",
+        "unregistered: digits-python-torchserve",
+        "python-torchserve OK",
+    ]
+
+
+@pytest.mark.slow
+def test_triton_client_walks_its_steps(digits_server):
+    """Triton's client → what there is of the steps in the Open Inference Protocol."""
+    environment = {**os.environ, "PYTHONPATH": f"{TRITON}:{os.environ.get('PYTHONPATH', '')}"}
+    program = CLIENTS / "python/triton_client.py"
+    output = run(sys.executable, program, digits_server.inference, digits_server.management, PICTURE, env=environment)
+    assert output.splitlines() == [
+        "server: live",
+        "models: digits",
+        "picture: digit 3, three, by digits 1.0",
+        "tensor: digit 1, one, by digits 1.0",
+        "stream: digit 3, three, by digits 1.0",
+        "deadline: DEADLINE_EXCEEDED",
+        "no-such-model: NOT_FOUND",
+        "python-triton OK",
+    ]
 
 
 @pytest.mark.slow

@@ -1,0 +1,67 @@
+"""Reads handwritten digits with Triton's client, by the Open Inference Protocol: python triton_client.py ADDRESS MANAGEMENT [PICTURE].
+
+Triton's clients send tensors, so this one makes the picture a tensor itself; the protocol has no sessions.
+"""
+
+import queue
+import sys
+from pathlib import Path
+
+import numpy as np
+import tritonclient.grpc as triton
+from PIL import Image
+from tritonclient.utils import InferenceServerException
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "digits" / "samples" / "seven.png"
+
+
+def tensor(pixels: np.ndarray) -> triton.InferInput:
+    data = triton.InferInput("data", [1, 8, 8], "FP32")
+    data.set_data_from_numpy(pixels.astype(np.float32).reshape(1, 8, 8))
+    return data
+
+
+def show(step: str, reply: triton.InferResult) -> None:
+    about = reply.get_response()
+    name = reply.as_numpy("name").item().decode()
+    print(f"{step}: digit {reply.as_numpy('digit').item()}, {name}, by {about.model_name} {about.model_version}")
+
+
+def walk(inference: triton.InferenceServerClient, management: triton.InferenceServerClient, picture: np.ndarray) -> None:
+    print("server:", "live" if inference.is_server_live() else "dead")
+
+    # The server takes this on the inference port too when it is started with --allow-repository-api.
+    print("models:", ", ".join(model.name for model in management.get_model_repository_index().models))
+
+    show("picture", inference.infer("digits", [tensor(picture)], client_timeout=10))
+
+    bar = np.array([0, 0, 0, 1, 1, 0, 0, 0] * 8)
+    show("tensor", inference.infer("digits", [tensor(bar)], client_timeout=10))
+
+    replies: queue.Queue = queue.Queue()
+    inference.start_stream(lambda result, error: replies.put(error or result), stream_timeout=10)
+    inference.async_stream_infer("digits", [tensor(picture)])
+    show("stream", replies.get())
+    inference.stop_stream()
+
+    try:
+        inference.infer("digits", [tensor(picture)], client_timeout=1e-6)
+    except InferenceServerException as error:
+        print("deadline:", error.status().removeprefix("StatusCode."))
+
+    try:
+        inference.infer("no-such-model", [tensor(picture)], client_timeout=10)
+    except InferenceServerException as error:
+        print("no-such-model:", error.status().removeprefix("StatusCode."))
+
+
+def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
+    with Image.open(picture) as image:
+        pixels = np.array(image.convert("L").resize((8, 8), Image.Resampling.BOX)) / 240  # as the handler does it
+    with triton.InferenceServerClient(address) as client, triton.InferenceServerClient(management) as management_client:
+        walk(client, management_client, pixels)
+    print("python-triton OK")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
