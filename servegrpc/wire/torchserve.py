@@ -41,14 +41,14 @@ def route(raw: bytes) -> tuple[Route, str]:
 
 @contextmanager
 def asked(where: Route) -> Iterator[None]:
-    """Refuse a route without a model, and note on an error which version was asked for: one of TorchServe's texts depends on it."""
+    """Refuse a route without a model, and note on an error what was asked for: one of TorchServe's texts needs to know."""
     try:
         if not where.model_name:
             raise EmptyName("model_name is empty; name a registered model.", field="model_name")
         yield
     except ServeError as error:
-        if where.model_version:
-            error.about(asked_version=where.model_version)
+        if where.model_name:
+            error.about(model_name=where.model_name, asked_version=where.model_version)
         raise
 
 

@@ -50,21 +50,6 @@ VERSION_NOT_FOUND_TEXT = "Model version: {model_version} does not exist for mode
 RESULT_TEXTS = {"NO_LIST": "Invalid model predict output", "WRONG_COUNT": "number of batch response mismatched"}
 LONGEST_LINE = 600  # so that the second line, on which clients match, is never cut off
 
-GRPC_CODES = {
-    400: Code.INVALID_ARGUMENT,
-    401: Code.UNAUTHENTICATED,
-    403: Code.PERMISSION_DENIED,
-    404: Code.NOT_FOUND,
-    409: Code.ABORTED,
-    413: Code.RESOURCE_EXHAUSTED,
-    416: Code.OUT_OF_RANGE,
-    429: Code.RESOURCE_EXHAUSTED,
-    499: Code.CANCELLED,
-    501: Code.UNIMPLEMENTED,
-    503: Code.UNAVAILABLE,
-    504: Code.DEADLINE_EXCEEDED,
-}
-
 
 class Ending(NamedTuple):
     """How a call ends: its status code and message."""
@@ -104,15 +89,6 @@ class UnknownDefault(VersionNotFound):
 def end(code: Code, line: str, class_name: str) -> Ending:
     """Return the end of a call in TorchServe's form, a text and a class below it."""
     return Ending(code, f"{short(line, LONGEST_LINE)}\n{class_name}")
-
-
-def grpc_code(http: int) -> Code:
-    """Return the status code that TorchServe makes of an HTTP code. Those of success are UNKNOWN too: a failure is never OK here."""
-    if http in GRPC_CODES:
-        return GRPC_CODES[http]
-    if 400 <= http < 500:
-        return Code.FAILED_PRECONDITION
-    return Code.INTERNAL if 500 <= http < 600 else Code.UNKNOWN
 
 
 def ending(error: ServeError) -> Ending:
@@ -201,6 +177,6 @@ def _handler_error(error: HandlerError) -> tuple[Code, str]:
     about = error.metadata
     if about.get("problem") == "OUT_OF_RESOURCES":
         return Code.INTERNAL, "Out of resources"
-    if "prediction_code" in about:
-        return grpc_code(int(about["prediction_code"])), about.get("prediction_message", "")
+    if "prediction_code" in about or "http_status" in about:  # the handler's own word: a PredictionException, or a response's status
+        return error.code, error.message
     return Code.UNAVAILABLE, "Prediction failed"
