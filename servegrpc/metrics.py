@@ -34,6 +34,7 @@ class ModelMetrics(Collector):
         queued = GaugeMetricFamily("servegrpc_queued_requests", "Requests waiting for a worker.", labels=MODEL)
         workers = GaugeMetricFamily("servegrpc_workers", "Worker processes, by state.", labels=(*MODEL, "state"))
         target = GaugeMetricFamily("servegrpc_target_workers", "Workers asked for.", labels=MODEL)
+        most = GaugeMetricFamily("servegrpc_max_workers", "Workers that may be asked for when the load grows.", labels=MODEL)
         state = GaugeMetricFamily("servegrpc_model_state", "1 for the state a version is in.", labels=(*MODEL, "state"))
         dropped = CounterMetricFamily("servegrpc_handler_metrics_dropped", "Metrics of handlers that were not kept.", labels=MODEL)
         for version in versions:
@@ -44,12 +45,13 @@ class ModelMetrics(Collector):
             dropped.add_metric(names, pool.stats.handler_metrics.dropped)
             queued.add_metric(names, len(pool.queue))
             target.add_metric(names, pool.target)
+            most.add_metric(names, version.autoscaler.max_workers)
             states = [record.state for record in pool.records()]
             for worker_state in WorkerState:
                 workers.add_metric([*names, worker_state.name], states.count(worker_state))
             for one in State:
                 state.add_metric([*names, one.name], float(pool.state is one))
-        yield from (replies, losses, queued, workers, target, state, dropped)
+        yield from (replies, losses, queued, workers, target, most, state, dropped)
         yield _histogram(
             "servegrpc_request_seconds", "From a request's arrival to its reply.", [(v, v.pool.stats.request_seconds) for v in versions]
         )

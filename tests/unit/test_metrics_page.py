@@ -31,7 +31,7 @@ def version(name, records):
     stats = PoolStats()
     stats.handler_metrics.add(records)
     pool = SimpleNamespace(stats=stats, queue=(), target=0, state=None, records=list)
-    return SimpleNamespace(name=name, version="1.0", pool=pool)
+    return SimpleNamespace(name=name, version="1.0", pool=pool, autoscaler=SimpleNamespace(max_workers=0))
 
 
 def test_counter_and_gauge(page):

@@ -144,6 +144,30 @@ def test_snapshot():
     assert translation.without_effect == {"load_models": "the models are those of model_snapshot"}
 
 
+WRITTEN = r"""#Saving snapshot
+#Mon Nov 23 13:37:09 UTC 2026
+inference_address=http\://127.0.0.1\:8080
+default_workers_per_model=1
+grpc_inference_port=17070
+load_models=echo-1.mar
+model_store=/models
+number_of_gpu=0
+python=/usr/bin/python3.11
+model_snapshot=%s
+tsConfigFile=config.properties
+version=0.12.0
+"""
+
+
+def test_snapshot_as_torchserve_writes_it(tmp_path):
+    """A file is as TorchServe 0.12 wrote it → its model is there with its settings, and only the keys without effect are named."""
+    escaped = json.dumps(SNAPSHOT, indent=2).replace("\n", r"\n").replace('":', r'"\:')
+    translation = read(tmp_path, WRITTEN % escaped)
+    models = load_config(None, {}, values=translation.settings).models
+    assert [(model.archive, model.workers, model.default) for model in models] == [("m-1.mar", 2, False), ("m-2.mar", 1, True)]
+    assert set(translation.without_effect) == {"inference_address", "load_models"}
+
+
 @pytest.mark.parametrize("key", sorted(WITHOUT_EFFECT))
 def test_key_without_effect(key):
     """A key has no effect here → it is named with a reason, and changes nothing."""
