@@ -10,6 +10,7 @@ from queue import SimpleQueue
 import click
 from google.rpc import status_pb2
 
+from servegrpc.cli.progress import busy
 from servegrpc.cli.values import INPUT_HELP, brief, parse_input
 from servegrpc.config import ServerConfig
 from servegrpc.core.batching import Request
@@ -69,7 +70,10 @@ def check(
             packages=PackageCache(ServerConfig().package_root()) if install_requirements else None,
         )
         try:
-            version = manager.register(Registration(str(archive.resolve()), model_name=model_name, handler=handler, workers=1, wait=False))
+            with busy(f"Opening {archive.name}"):
+                version = manager.register(
+                    Registration(str(archive.resolve()), model_name=model_name, handler=handler, workers=1, wait=False)
+                )
             say(f'opened   model "{version.name}" version {version.version}, handler {version.pool.spec.handler}')
             warnings = list(version.archive.config.warnings)
             if version.archive.requirements and not install_requirements:
