@@ -18,9 +18,10 @@ from servegrpc.wire.dialect import About
 from servegrpc.wire.open_inference_inputs import REGION_PREFIX, Request, decode_inputs, parse
 from servegrpc.wire.open_inference_json import from_json, to_json
 from servegrpc.wire.open_inference_outputs import asked, check_wanted, encode_outputs
-from servegrpc.wire.scan import MAX_NAME_LENGTH, MAX_REQUEST_ID_LENGTH, Route, UnusualMessageError, fields
+from servegrpc.wire.scan import MAX_NAME_LENGTH, MAX_REQUEST_ID_LENGTH, Route, UnusualMessageError, read_varint
 
-TEXTS, PARAMETERS = (1, 2, 3), 4  # field numbers: model, version, id; parameters
+BYTES_KIND = 2  # protobuf's wire type
+FIRST_KEY, PARAMETERS_KEY, LAST_KEY = (number << 3 | BYTES_KIND for number in (1, 4, 7))  # model_name, parameters, raw_input_contents
 OWN_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "triton_enable_empty_final_response")
 
 
@@ -38,6 +39,7 @@ class Options(NamedTuple):
 
 NO_OPTIONS = Options()
 INFER_RESPONSE = b"\x12"  # begins the field of that name of a ModelStreamInferResponse
+RAW_OUTPUT_CONTENTS = b"\x32"  # begins the field of that name of a ModelInferResponse
 ENVELOPE = "kservev2"  # the envelope whose handlers take the protocol's JSON
 
 
@@ -95,16 +97,25 @@ def _varint(number: int) -> bytes:
 
 
 def _scan(raw: bytes) -> tuple[tuple[str, str, str], Mapping[str, tensors_pb2.InferParameter]]:
-    view = memoryview(raw)
-    texts, parameters = dict.fromkeys(TEXTS, b""), b""
-    for number, begin, end, content in fields(view):
-        if number in texts:
-            if raw[begin] & 7 != 2:
-                raise UnusualMessageError
-            texts[number] = bytes(content)
-        elif number == PARAMETERS:
-            parameters += view[begin:end]
-    name, version, request_id = (texts[number].decode() for number in TEXTS)
+    """Return model, version and id, and the parameters; one loop, since every request comes through here on one thread."""
+    texts, parameters = [b"", b"", b"", b""], b""
+    position, end = 0, len(raw)
+    while position < end:
+        begin, key = position, raw[position]
+        if key & 7 != BYTES_KIND or not FIRST_KEY <= key <= LAST_KEY:
+            raise UnusualMessageError  # all fields of the message are of this kind, and have numbers below 16
+        length = raw[position + 1]
+        position += 2
+        if length > 0x7F:
+            length, position = read_varint(raw, position - 1)
+        content, position = position, position + length
+        if key < PARAMETERS_KEY:
+            texts[key >> 3] = raw[content:position]
+        elif key == PARAMETERS_KEY:
+            parameters += raw[begin:position]
+    if position != end:
+        raise UnusualMessageError
+    _, name, version, request_id = [text.decode() for text in texts]
     return (name, version, request_id), Request.FromString(parameters).parameters if parameters else {}
 
 
@@ -180,8 +191,11 @@ class OpenInferenceCodec:
         Raises InvalidHandlerResult for a result that cannot be sent, InvalidInput for an output that is asked for and not there.
         """
         reply = infer_pb2.ModelInferResponse(model_name=about.model_name, model_version=about.model_version, id=about.request_id)
-        encode_outputs(from_json(result), asked(about.request), self.declared, reply)
-        return reply.SerializeToString()
+        parts = [b""]
+        for data in encode_outputs(from_json(result), asked(about.request), self.declared, reply):
+            parts += [RAW_OUTPUT_CONTENTS, _varint(len(data)), data]  # by hand: the message would copy all of it twice more
+        parts[0] = reply.SerializeToString()
+        return b"".join(parts)
 
     def status(self, error: ServeError, message: str = "", metadata: Mapping[str, str] | None = None) -> Reply:
         """Return an error's code, its message and its google.rpc.Status."""

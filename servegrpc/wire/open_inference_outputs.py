@@ -40,11 +40,15 @@ def asked(payload: memoryview) -> Request:
     return Request.FromString(b"".join(kept)) if kept else Request()
 
 
-def encode_outputs(result: object, request: Request, declared: Declaration, reply: infer_pb2.ModelInferResponse) -> None:
-    """Add the wanted outputs of a result to a reply. Raises InvalidHandlerResult, or InvalidInput for an output that is not there."""
+def encode_outputs(result: object, request: Request, declared: Declaration, reply: infer_pb2.ModelInferResponse) -> list[bytes]:
+    """Add the wanted outputs of a result to a reply; returns its raw contents, which are not added.
+
+    Raises InvalidHandlerResult, or InvalidInput for an output that is not there.
+    """
     outputs = _outputs(result, declared)
     wanted: Sequence[Wanted] = request.outputs or [Wanted(name=name) for name in outputs]
     there = regions(request)
+    raw: list[bytes] = []
     for want in wanted:
         if want.name not in outputs:
             raise InvalidInput(f"unexpected inference output '{want.name}'; outputs: {', '.join(outputs)}", field=f"outputs.{want.name}")
@@ -59,7 +63,8 @@ def encode_outputs(result: object, request: Request, declared: Declaration, repl
             target.parameters["shared_memory_region"].string_param = region.name
             target.parameters["shared_memory_offset"].int64_param = offset
             target.parameters["shared_memory_byte_size"].int64_param = len(output.data)
-        reply.raw_output_contents.append(b"" if shared else output.data)
+        raw.append(b"" if shared else output.data)
+    return raw
 
 
 def check_wanted(request: Request, declared: Declaration) -> None:

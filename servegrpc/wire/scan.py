@@ -55,15 +55,15 @@ def route_fields(raw: bytes, id_field: int) -> Route:
     texts = {1: "", 2: "", id_field: ""}
     position, end = 0, len(raw)
     while position < end:
-        key, position = _varint(raw, position)
+        key, position = read_varint(raw, position)
         kind = key & 7
         if kind == BYTES:
-            length, position = _varint(raw, position)
+            length, position = read_varint(raw, position)
             start, position = position, position + length
             if key >> 3 in texts:
                 texts[key >> 3] = raw[start:position].decode()
         elif kind == VARINT:
-            _, position = _varint(raw, position)
+            _, position = read_varint(raw, position)
         elif kind == FIXED64:
             position += 8
         elif kind == FIXED32:
@@ -83,14 +83,14 @@ def fields(raw: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
     position, end = 0, len(raw)
     while position < end:
         begin = position
-        key, position = _varint(raw, position)
+        key, position = read_varint(raw, position)
         content = raw[:0]
         if key & 7 == BYTES:
-            length, position = _varint(raw, position)
+            length, position = read_varint(raw, position)
             content = raw[position : position + length]
             position += length
         elif key & 7 == VARINT:
-            _, position = _varint(raw, position)
+            _, position = read_varint(raw, position)
         else:
             position += {FIXED64: 8, FIXED32: 4}.get(key & 7, end)
         if position > end:
@@ -112,7 +112,8 @@ def cut(raw: memoryview, number: int) -> tuple[bytes, memoryview]:
     return bytes(raw[:begin]) + bytes(raw[end:]), content
 
 
-def _varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
+def read_varint(raw: bytes | memoryview, position: int) -> tuple[int, int]:
+    """Return the number at a position, and where it ends. Raises UnusualMessageError or IndexError when there is none."""
     byte = raw[position]
     if byte < 0x80:
         return byte, position + 1
