@@ -82,6 +82,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     if tell:
         tell()
     config.block_environment()
+    registrations = list(_registrations(config))
     keep_freed_blocks()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes eight descriptors
@@ -90,7 +91,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     finished = True
     try:
         server.start()
-        versions = server.load(list(_registrations(config)))
+        versions = server.load(registrations)
         names = ",".join(f"{version.name}:{version.version}" for version in versions)
         ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
         gc.freeze()  # what is there now stays: later collections need not look at it

@@ -161,11 +161,16 @@ def ending(address, method, raw=b"", metadata=()):
     return failed.value.code(), failed.value.details()
 
 
-@pytest.mark.parametrize("lane", ["on", "off"])
-def test_refusals_of_torchserves_services(start, store, lane):
-    """TorchServe's services are called without a token, or to register → TorchServe's code and text, on the fast lane and without."""
+@pytest.fixture(scope="module")
+def without_lane(start, store):
     text = f"{PORTS}model_store={store}\nload_models=echo.mar\n"
-    server, folder = start("--ts-config", "ts.properties", "--fast-lane", lane, files={"ts.properties": text})
+    return start("--ts-config", "ts.properties", "--fast-lane", "off", files={"ts.properties": text})
+
+
+@pytest.mark.parametrize("started", ["configured", "without_lane"])
+def test_refusals_of_torchserves_services(started, request):
+    """TorchServe's services are called without a token, or to register → TorchServe's code and text, on the fast lane and without."""
+    server, folder = request.getfixturevalue(started)
     predictions = inference_pb2.PredictionsRequest(model_name="echo", input={"data": b"x"}).SerializeToString()
     denied = (grpc.StatusCode.PERMISSION_DENIED, REFUSED)
     assert ending(server.inference, "inference.InferenceAPIsService/Predictions", predictions) == denied
@@ -274,31 +279,34 @@ def test_converted(start, tmp_path, run_cli):
             client.unregister("bare")
 
 
-def test_variable_names_the_file(start, store):
-    """TS_CONFIG_FILE is set and nothing else is said → that file is read; without either, config.properties is left alone."""
+@pytest.fixture(scope="module")
+def by_variable(start, store):
     text = f"{PORTS}model_store={store}\nload_models=echo.mar\ndisable_token_authorization=true\n"
+    text += "grpc_inference_max_connection_age_ms=500\n"
     server, _ = start(files={"ts.properties": text}, environment={"TS_CONFIG_FILE": "ts.properties"})
-    assert server.ready_line.endswith("models=echo:1.0\n")
+    return server
 
 
-def test_connection_age(start, store):
+def test_variable_names_the_file(by_variable):
+    """TS_CONFIG_FILE is set and no option is given → that file is read."""
+    assert by_variable.ready_line.endswith("models=echo:1.0\n")
+
+
+def test_connection_age(by_variable):
     """Connections may get half a second old → the server asks the client to make a new one, and serves on it."""
-    text = f"{PORTS}model_store={store}\ngrpc_inference_max_connection_age_ms=500\ndisable_token_authorization=true\n"
-    server, _ = start("--models", "echo.mar", "--ts-config", "ts.properties", files={"ts.properties": text})
     left = threading.Event()
-    with server.client() as client, grpc.insecure_channel(server.inference) as channel:
+    with by_variable.client() as client, grpc.insecure_channel(by_variable.inference) as channel:
         grpc.channel_ready_future(channel).result(20)
         channel.subscribe(lambda state: state is grpc.ChannelConnectivity.IDLE and left.set())
         assert left.wait(20)
         assert client.predict("echo", "x").output == "x"
 
 
-@pytest.mark.parametrize("flags", [[], ["-traditional"]], ids=["PKCS8", "PKCS1"])
-def test_tls(start, store, flags, tmp_path):
-    """enable_grpc_ssl with a certificate and a key in either format → TLS on both ports."""
+def test_tls(start, store, tmp_path):
+    """enable_grpc_ssl with a certificate and a PKCS#1 key, which TorchServe refuses → TLS on both ports."""
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subprocess.run(["openssl", "genrsa", *flags, "-out", key, "2048"], check=True, capture_output=True)
-    assert ("BEGIN RSA PRIVATE KEY" in key.read_text()) == bool(flags)
+    subprocess.run(["openssl", "genrsa", "-traditional", "-out", key, "2048"], check=True, capture_output=True)
+    assert "BEGIN RSA PRIVATE KEY" in key.read_text()
     about = ("-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2")
     subprocess.run(["openssl", "req", "-x509", "-key", key, "-out", certificate, *about], check=True, capture_output=True)
     text = f"{PORTS}model_store={store}\nenable_grpc_ssl=true\nprivate_key_file={key}\ncertificate_file={certificate}\n"

@@ -45,7 +45,7 @@ def shown(versions):
 
 def test_put(store, reopen):
     """Versions are saved → after a restart they are there, in order, the first of each model its default."""
-    registration = Registration("b.mar", handler="h.py", workers=0, max_batch_delay_seconds=0.5, max_queue_size=7)
+    registration = Registration("b.mar", handler="h.py", fallback_workers=0, max_workers=3, max_batch_delay_seconds=0.5, max_queue_size=7)
     for name, version, one in (("b", "1.0", registration), ("a", "1.0", Registration("a.mar")), ("b", "2.0", Registration("b2.mar"))):
         store.put(name, version, one)
     versions = reopen()
