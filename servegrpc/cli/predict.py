@@ -70,6 +70,7 @@ def predict(
     if stream and file:
         raise click.UsageError("--stream prints messages as they come; leave out --output")
     values = dict(map(parse_input, inputs))
+    prediction = None
     with server.connect(timeout=timeout) as client:
         try:
             if stream:
@@ -83,8 +84,12 @@ def predict(
                 click.echo(_timing(prediction), err=True)
             if file:
                 file.write_bytes(_file_content(prediction.output))
+            elif stream and isinstance(prediction.output, str) and not as_json:
+                click.echo(prediction.output, nl=False)  # text in pieces
             else:
                 click.echo(_whole(prediction) if as_json else brief(prediction.output))
+        if stream and not as_json and prediction and isinstance(prediction.output, str):
+            click.echo()
 
 
 def _timing(prediction: Prediction) -> str:

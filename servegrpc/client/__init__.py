@@ -10,10 +10,12 @@ from servegrpc.client.aio import AsyncClient
 from servegrpc.client.connection import Tls
 from servegrpc.client.errors import CallError
 from servegrpc.client.results import HealthStatus, Model, ModelEvent, ModelSettings, ModelVersion, Prediction, Timing, Worker
+from servegrpc.client.session import AsyncSession, Session
 from servegrpc.client.sync import Client
 
 __all__ = [
     "AsyncClient",
+    "AsyncSession",
     "CallError",
     "Client",
     "HealthStatus",
@@ -22,6 +24,7 @@ __all__ = [
     "ModelSettings",
     "ModelVersion",
     "Prediction",
+    "Session",
     "Timing",
     "Tls",
     "Worker",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Self
+from typing import Self, TypeAlias
 
 import grpc
 
@@ -12,7 +12,11 @@ from servegrpc.client.calls import Call, Metadata, Reply, Result, Seconds
 from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, MAX_MESSAGE_BYTES, Tls, channel_options, credentials
 from servegrpc.client.errors import CallError, call_error, not_ready
 from servegrpc.client.results import HealthStatus, Model, ModelEvent, Prediction
+from servegrpc.client.session import AsyncSession
+from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
+
+Method: TypeAlias = "grpc.aio.StreamStreamMultiCallable[inference_pb2.PredictSessionRequest, inference_pb2.PredictSessionResponse]"
 
 
 class _Port:
@@ -105,6 +109,19 @@ class AsyncClient:
         """See `Client.stream`."""
         call = calls.predict_stream(model, inputs, version, request_id, self._tensors)
         return self._inference.stream(call, self._inference.deadline(timeout), metadata)
+
+    def session(self, model: str, *, version: str = "", timeout: float | None = None, metadata: Metadata = ()) -> AsyncSession:
+        """Open a session: its requests are run in order by one worker, so that a handler may keep state between them.
+
+        `timeout` is for the whole session, None for no limit, whatever the client's.
+        """
+        method: Method = self._inference.channel.stream_stream(
+            calls.SESSION_METHOD,
+            inference_pb2.PredictSessionRequest.SerializeToString,
+            inference_pb2.PredictSessionResponse.FromString,
+        )
+        sent_on = (*self._inference.metadata, *metadata)
+        return AsyncSession(model, version, self._tensors, lambda: method(timeout=timeout, metadata=sent_on))
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> HealthStatus:
         """See `Client.health`."""

@@ -18,6 +18,7 @@ from servegrpc.values import Tensors, encode_into
 
 _INFERENCE = "/servegrpc.v1.InferenceService/"
 _MANAGEMENT = "/servegrpc.v1.ManagementService/"
+SESSION_METHOD = _INFERENCE + "PredictSession"
 _HEALTH = "/grpc.health.v1.Health/"
 
 Reply = TypeVar("Reply", bound=Message)
@@ -50,6 +51,13 @@ def predict_stream(
     request = inference_pb2.PredictStreamRequest(model_name=model, model_version=version, request_id=request_id)
     _encode_inputs(request.inputs, inputs)
     return Call(_INFERENCE + "PredictStream", request, inference_pb2.PredictStreamResponse, partial(read_prediction, tensors=tensors))
+
+
+def session_request(model: str, inputs: object, version: str, request_id: str) -> inference_pb2.PredictSessionRequest:
+    """One message to InferenceService.PredictSession; `inputs` as for `predict`, no `model` means that of the session's first request."""
+    request = inference_pb2.PredictSessionRequest(model_name=model, model_version=version, request_id=request_id)
+    _encode_inputs(request.inputs, inputs)
+    return request
 
 
 def health(service: str) -> Call[Int32Value, HealthStatus]:

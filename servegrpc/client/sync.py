@@ -12,6 +12,8 @@ from servegrpc.client.calls import Call, Metadata, Reply, Result, Seconds
 from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, MAX_MESSAGE_BYTES, Tls, channel_options, credentials
 from servegrpc.client.errors import CallError, call_error, not_ready
 from servegrpc.client.results import HealthStatus, Model, ModelEvent, Prediction
+from servegrpc.client.session import Session
+from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
 
 
@@ -119,6 +121,19 @@ class Client:
         """
         call = calls.predict_stream(model, inputs, version, request_id, self._tensors)
         return self._inference.stream(call, self._inference.deadline(timeout), metadata)
+
+    def session(self, model: str, *, version: str = "", timeout: float | None = None, metadata: Metadata = ()) -> Session:
+        """Open a session: its requests are run in order by one worker, so that a handler may keep state between them.
+
+        `timeout` is for the whole session, None for no limit, whatever the client's.
+        """
+        method = self._inference.channel.stream_stream(
+            calls.SESSION_METHOD,
+            inference_pb2.PredictSessionRequest.SerializeToString,
+            inference_pb2.PredictSessionResponse.FromString,
+        )
+        sent_on = (*self._inference.metadata, *metadata)
+        return Session(model, version, self._tensors, lambda requests: method(requests, timeout, sent_on))
 
     def health(self, service: str = "", *, timeout: float | None = None) -> HealthStatus:
         """Return the health of the server, or of "models/NAME" or "models/NAME/versions/VERSION"; true when SERVING.

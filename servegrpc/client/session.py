@@ -1,0 +1,109 @@
+"""Sessions: requests that one worker runs in the order sent. `Client.session` and `AsyncClient.session` make them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from servegrpc.client import calls
+from servegrpc.client.errors import call_error
+from servegrpc.client.results import Prediction, read_prediction
+from servegrpc.v1 import inference_pb2
+from servegrpc.values import Tensors
+
+AsyncStart = Callable[[], "grpc.aio.StreamStreamCall[inference_pb2.PredictSessionRequest, inference_pb2.PredictSessionResponse]"]
+
+CLOSED = "the session is closed; open another"
+
+
+class _Requests:
+    """Makes the messages of one session: only the first names the model."""
+
+    def __init__(self, model: str, version: str, tensors: Tensors) -> None:
+        self._model, self._version = model, version
+        self._tensors = tensors
+
+    def make(self, inputs: object, request_id: str) -> inference_pb2.PredictSessionRequest:
+        request = calls.session_request(self._model, inputs, self._version, request_id)
+        self._model = self._version = ""
+        return request
+
+    def read(self, reply: inference_pb2.PredictSessionResponse) -> Prediction:
+        return read_prediction(reply, tensors=self._tensors)  # type: ignore[arg-type]  # the messages are alike
+
+
+class Session:
+    """A session; use it in a `with` statement. Threads may share it: their requests are run one after the other.
+
+    The first request that fails ends the session, by CallError: SEQUENCE_LOST when the worker that held its state is gone.
+    """
+
+    def __init__(self, model: str, version: str, tensors: Tensors, start: Callable[..., grpc.Call]) -> None:
+        self._requests = _Requests(model, version, tensors)
+        self._outgoing: SimpleQueue[inference_pb2.PredictSessionRequest | None] = SimpleQueue()
+        self._replies = start(iter(self._outgoing.get, None))
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def predict(self, inputs: object, *, request_id: str = "") -> Prediction:
+        """Run the session's model once and return its result; `inputs` as for `Client.predict`."""
+        with self._lock:
+            if self._closed:
+                raise ValueError(CLOSED)
+            request = self._requests.make(inputs, request_id)
+            self._outgoing.put(request)
+            try:
+                return self._requests.read(next(self._replies))  # type: ignore[call-overload]  # it is an iterator too
+            except grpc.RpcError as error:
+                self._closed = True
+                raise call_error(error) from None
+
+    def close(self) -> None:
+        """End the session; the server then forgets its state."""
+        self._outgoing.put(None)
+        self._closed = True
+        self._replies.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class AsyncSession:
+    """A session of `AsyncClient`; use it in an `async with` statement. Send one request at a time; see `Session`."""
+
+    def __init__(self, model: str, version: str, tensors: Tensors, start: AsyncStart) -> None:
+        self._requests = _Requests(model, version, tensors)
+        self._call = start()
+        self._closed = False
+
+    async def predict(self, inputs: object, *, request_id: str = "") -> Prediction:
+        """Run the session's model once and return its result; `inputs` as for `AsyncClient.predict`."""
+        if self._closed:
+            raise ValueError(CLOSED)
+        request = self._requests.make(inputs, request_id)
+        try:
+            await self._call.write(request)
+            reply = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            self._closed = True
+            raise call_error(error) from None
+        return self._requests.read(reply)  # type: ignore[arg-type]  # never EOF: that comes as an error
+
+    async def close(self) -> None:
+        """End the session; the server then forgets its state."""
+        self._closed = True
+        self._call.cancel()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()

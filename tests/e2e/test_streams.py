@@ -1,0 +1,300 @@
+"""Streams through a real server: from handlers of every style, to callers who read, leave early or do not read."""
+
+import asyncio
+import os
+from contextlib import aclosing
+from threading import Thread
+
+import grpc
+import pytest
+from servers import until
+
+from servegrpc.client import AsyncClient, CallError
+from servegrpc.v1 import inference_pb2 as pb
+from servegrpc.v1 import inference_pb2_grpc
+from servegrpc.values import encode_value
+
+pytestmark = pytest.mark.both_lanes
+
+
+@pytest.fixture(scope="module")
+def counter(register):
+    return register("count", batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def steps(register):
+    return register("steps", batch_size=3)
+
+
+@pytest.fixture(scope="module")
+def later(register):
+    return register("later")
+
+
+def outputs(client, model, ask, **kwargs):
+    return [prediction.output for prediction in client.stream(model, ask, **kwargs)]
+
+
+def until_error(client, model, ask):
+    """Return the messages of a stream that fails, and its error."""
+    received = []
+    try:
+        for prediction in client.stream(model, ask):
+            received.append(prediction.output)
+    except CallError as error:
+        return received, error
+    raise AssertionError("it did not fail")
+
+
+def test_yielding_handler(client, counter):
+    """A handler yields → its caller gets each value, then the end."""
+    assert outputs(client, counter, {"count": 4}) == [1, 2, 3, 4]
+
+
+def test_last(client, counter):
+    """A handler says which value is the last → the stream ends with it."""
+    assert outputs(client, counter, {"count": 3, "last": True}) == [1, 2, 3]
+
+
+def test_nothing(client, counter):
+    """A handler has nothing for a caller at one step → that caller gets the others."""
+    assert outputs(client, counter, {"count": 3, "skip_at": 2}) == [1, 3]
+
+
+def test_no_message(client, counter):
+    """A handler ends a stream without a value → an empty stream that ends well."""
+    assert outputs(client, counter, {"count": 0}) == []
+
+
+def test_unary_call(client, counter):
+    """A unary call to a handler that yields → the last value, and the next call is served."""
+    assert client.predict(counter, {"count": 3}).output == 3
+    assert client.predict(counter, {"count": 2, "last": True}).output == 2
+
+
+def test_unary_call_without_value(client, counter):
+    """A unary call to a handler that yields nothing → an error that says so."""
+    with pytest.raises(CallError, match="without a value") as caught:
+        client.predict(counter, {"count": 0})
+    assert caught.value.reason == "INVALID_HANDLER_RESULT"
+
+
+def test_error_midway(client, counter):
+    """A handler fails one stream midway → the messages until then, and one error."""
+    received, error = until_error(client, counter, {"count": 5, "fail_at": 3})
+    assert (received, error.reason) == ([1, 2], "HANDLER_ERROR")
+
+
+def test_stream_of_plain_handler(client, register):
+    """A stream from a handler that returns → one message."""
+    assert outputs(client, register("echo"), "x") == ["x"]
+
+
+async def test_shared_batch(server, register):
+    """Callers share a batch, and their streams end at different times, one with an error → each gets its own."""
+    model = register("count", batch_size=4, max_batch_delay=5)
+    asks = [{"count": 1}, {"count": 5}, {"count": 3, "fail_at": 2}, {"count": 3, "last": True}]
+
+    async def read(client, ask):
+        received = []
+        try:
+            async for prediction in client.stream(model, ask):
+                received.append(prediction.output)
+        except CallError as error:
+            received.append(error.reason)
+        return received
+
+    async with AsyncClient(server.inference) as client:
+        results = await asyncio.gather(*(read(client, ask) for ask in asks))
+    assert results == [[1], [1, 2, 3, 4, 5], [1, "HANDLER_ERROR"], [1, 2, 3]]
+
+
+def test_intermediate_responses(client, register):
+    """A handler sends messages from within and returns the last one → the caller gets all; a unary caller the last."""
+    code = """
+def handle(data, context):
+    if data is None:
+        return None
+    for step in range(3):
+        context.send_intermediate([step] * len(data))
+    return ["end"] * len(data)
+"""
+    model = register(code=code)
+    assert outputs(client, model, 1) == [0, 1, 2, "end"]
+    assert client.predict(model, 1).output == "end"
+
+
+def test_large_messages(client, counter):
+    """Messages are larger than the channel's inline limit → all come whole."""
+    received = outputs(client, counter, {"count": 30, "size": 200_000})
+    assert [len(text) for text in received] == [200_000] * 30
+
+
+def test_early_break(client, counter):
+    """A caller leaves a stream without end → the worker is free for the next one."""
+    for prediction in client.stream(counter, {"count": 10**9}):
+        if prediction.output == 3:
+            break
+    assert outputs(client, counter, {"count": 2}) == [1, 2]
+
+
+async def test_early_break_async(server, counter):
+    """The same with asyncio → the same."""
+    async with AsyncClient(server.inference) as client:
+        async with aclosing(client.stream(counter, {"count": 10**9})) as stream:
+            async for _ in stream:
+                break
+        assert [prediction.output async for prediction in client.stream(counter, {"count": 2})] == [1, 2]
+
+
+def test_deadline(client, counter):
+    """A stream without end has a deadline → it ends with DEADLINE_EXCEEDED, and the worker is free."""
+    with pytest.raises(CallError) as caught:
+        outputs(client, counter, {"count": 10**9}, timeout=0.3)
+    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert outputs(client, counter, {"count": 1}) == [1]
+
+
+def test_slow_reader_is_waited_for(server, client, register):
+    """A caller reads nothing for now, alone in its batch → its handler is paused, and then it gets everything in order."""
+    model = register("count", config="streamBufferBytes: 100000\n")
+    with grpc.insecure_channel(server.inference) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        request = pb.PredictStreamRequest(model_name=model, inputs={"count": encode_value(300), "size": encode_value(10_000)})
+        stream = stub.PredictStream(request)
+        first = next(stream)
+        assert len(first.output.text) == 10_000
+        assert sum(1 for _ in stream) == 299
+
+
+def test_slow_reader_is_ended(server, client, register):
+    """The same where the model does not wait → that stream ends with SLOW_READER, and the next is served."""
+    model = register("count", config="streamBufferBytes: 100000\nonSlowReader: end\n")
+    with grpc.insecure_channel(server.inference) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        request = pb.PredictStreamRequest(model_name=model, inputs={"count": encode_value(10**6), "size": encode_value(10_000)})
+        stream = stub.PredictStream(request)
+        next(stream)
+        assert outputs(client, model, {"count": 1}) == [1]  # it waits until the worker is free
+        with pytest.raises(grpc.RpcError) as caught:
+            list(stream)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+# --- step by step
+
+
+def test_steps(client, steps):
+    """A step-wise handler → a message for each step."""
+    assert outputs(client, steps, {"count": 3}) == [[1, 1], [2, 1], [3, 1]]
+
+
+def test_steps_unary(client, steps):
+    """A unary call to it → the last value."""
+    assert client.predict(steps, {"count": 3}).output == [3, 1]
+
+
+def test_join_between_steps(client, steps, gate):
+    """A request comes while another is live → it joins between two steps, and leaves before the other."""
+    first = client.stream(steps, {"count": 10**9, "gate": gate.path})
+    gate.wait_entered()
+    joined, live = [], []
+    thread = Thread(target=lambda: joined.extend(outputs(client, steps, {"count": 1})))
+    thread.start()
+    while not joined:
+        gate.open()
+        live.append(next(first).output[1])
+        gate.wait_entered()
+    gate.remove()
+    first.close()
+    thread.join()
+    assert joined == [[1, 2]]
+    assert live.count(2) == 1
+
+
+def test_bad_start(client, steps):
+    """A request is refused at its start → it alone gets INVALID_INPUT."""
+    with pytest.raises(CallError) as caught:
+        client.predict(steps, {"x": 1})
+    assert caught.value.reason == "INVALID_INPUT"
+
+
+def test_fails_at_a_step(client, steps):
+    """A step fails one request → the messages before, and its error."""
+    received, error = until_error(client, steps, {"count": 5, "fail_at": 3})
+    assert (received, error.reason) == ([[1, 1], [2, 1]], "HANDLER_ERROR")
+
+
+def test_finish_is_called_once(client, steps):
+    """Requests end well, fail, or are left → the handler lets go of each once."""
+    names = ["ends", "fails", "left"]
+    outputs(client, steps, {"count": 1}, request_id="ends")
+    with pytest.raises(CallError):
+        outputs(client, steps, {"count": 2, "fail_at": 1}, request_id="fails")
+    stream = client.stream(steps, {"count": 10**9}, request_id="left")
+    next(stream)
+    stream.close()
+
+    def finished():
+        seen = client.predict(steps, {"finished": True, "count": 1}).output
+        return [name for name in seen if name in names]
+
+    assert sorted(until(lambda: len(finished()) == 3 and finished())) == sorted(names)
+
+
+def test_continuous_batching_in_torchserves_words(client, register):
+    """A handler with stopping criteria and continuousBatching → it is called step by step, and says which streams end."""
+    code = """
+class Handler:
+    def initialize(self, context):
+        context.cache = {}
+
+    def handle(self, data, context):
+        results = []
+        for position, row in enumerate(data):
+            name = context.get_request_id(position)
+            context.cache[name] = context.cache.get(name, 0) + 1
+            results.append([context.cache[name], row["data"]])
+        context.stopping_criteria = [lambda result: result[0] >= result[1]] * len(data)
+        return results
+"""
+    model = register(code=code, config="continuousBatching: true\nbatchSize: 4\n")
+    assert outputs(client, model, 3) == [[1, 3], [2, 3], [3, 3]]
+
+
+# --- asynchronous handlers
+
+
+async def test_async_handler(server, later):
+    """An asynchronous handler gets several requests → they run at the same time, and each has its own context."""
+    async with AsyncClient(server.inference) as client:
+        replies = await asyncio.gather(*(client.predict(later, {"meet": 20}, request_id=f"r{number}") for number in range(20)))
+    assert [reply.output for reply in replies] == [[1, f"r{number}"] for number in range(20)]
+
+
+def test_async_stream(client, later):
+    """An asynchronous handler yields → a stream."""
+    assert outputs(client, later, {"count": 3}, request_id="a") == [[1, "a"], [2, "a"], [3, "a"]]
+
+
+def test_async_error(client, later):
+    """An asynchronous handler raises → HANDLER_ERROR, and it serves on."""
+    with pytest.raises(CallError) as caught:
+        client.predict(later, {"fail": True})
+    assert caught.value.reason == "HANDLER_ERROR"
+    assert client.predict(later, {"count": 1}, request_id="b").output == [1, "b"]
+
+
+def test_async_cancelled(client, later):
+    """The caller of an asynchronous handler leaves → its task is cancelled, and is not counted as running."""
+    with pytest.raises(CallError):
+        client.predict(later, {"forever": True}, timeout=0.3)
+    assert client.predict(later, {"meet": 1}, request_id="c").output == [1, "c"]
+
+
+def test_large_requests_to_live_workers(client, later):
+    """Requests to a live worker are large → all arrive, through few slabs."""
+    padding = os.urandom(100_000)
+    streams = [client.stream(later, {"count": 2, "padding": padding}) for _ in range(8)]
+    assert [[prediction.output[0] for prediction in stream] for stream in streams] == [[1, 2]] * 8
