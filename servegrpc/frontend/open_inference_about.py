@@ -24,6 +24,7 @@ config_pb = model_config_pb2
 PLATFORM, BACKEND = "pytorch", "python"
 EXTENSIONS = (
     "classification",
+    "sequence",
     "model_configuration",
     "model_repository",
     "model_repository(unload_dependents)",

@@ -50,6 +50,7 @@ class StreamInfer:
         self._open: set[Open] = set()
         self._reading = True
         self._half_closed = False
+        self._ended = False
         self._errors_end_stream = ERRORS_END_STREAM in stream.metadata
         stream.on_cancel = self._leave
         stream.on_room = self._mind_reader
@@ -63,7 +64,7 @@ class StreamInfer:
         except ServeError as error:
             self._send_error(CODECS[Dialect.OPEN_INFERENCE].status(error), request_id_of(raw), error)
         with self._lock:
-            self._reading = len(self._open) < MAX_OPEN
+            self._reading = len(self._open) < MAX_OPEN and not self._ended
             reading = self._reading
         if reading:
             self._stream.read_next()
@@ -100,25 +101,30 @@ class StreamInfer:
         try:
             return put(pool, request)
         except ServeError:
-            self._open.discard(opened)
+            with self._lock:
+                self._open.discard(opened)
             raise
 
     def _message(self, reply: Reply) -> None:
-        self._stream.message(Reply(stream_reply(reply.body, final=False), more=True))
+        self._send(stream_reply(reply.body, final=False))
+
+    def _send(self, body: bytes) -> None:
+        if not self._ended:
+            self._stream.message(Reply(body, more=True))
 
     def _answered(self, opened: Open, reply: Reply) -> None:
         if reply.error or reply.code:
             status = CODECS[Dialect.OPEN_INFERENCE].status(reply.error) if reply.error else reply
             self._send_error(status, opened.where.request_id, reply.error)
         elif not reply.empty:
-            self._stream.message(Reply(stream_reply(reply.body, final=True), more=True))
+            self._send(stream_reply(reply.body, final=True))
         elif opened.options.empty_final_response:
             last = infer_pb2.ModelInferResponse(model_name=opened.where.model_name, id=opened.where.request_id)
-            self._stream.message(Reply(stream_reply(last.SerializeToString(), final=True), more=True))
+            self._send(stream_reply(last.SerializeToString(), final=True))
         with self._lock:
             self._open.discard(opened)
-            done = self._half_closed and not self._open
-            read = not self._reading
+            done = self._half_closed and not self._open and not self._ended
+            read = not self._reading and not self._ended
             self._reading = True
         if done:
             self._stream.answer(Reply(empty=True))
@@ -127,12 +133,19 @@ class StreamInfer:
 
     def _send_error(self, status: Reply, request_id: str, error: ServeError | None) -> None:
         if self._errors_end_stream:
-            self._stream.answer(Reply(error=error) if error else status)
-            self._leave()
+            self._end(Reply(error=error) if error else status)
             return
         response = infer_pb2.ModelStreamInferResponse(error_message=status.message)
         response.infer_response.id = request_id
-        self._stream.message(Reply(response.SerializeToString(), more=True))
+        self._send(response.SerializeToString())
+
+    def _end(self, status: Reply) -> None:
+        """End the stream with a status; what is still in work is answered to nobody."""
+        with self._lock:
+            first, self._ended = not self._ended, True
+        if first:
+            self._stream.answer(status)
+            self._leave()
 
     def _leave(self) -> None:
         for opened in self._all_open():

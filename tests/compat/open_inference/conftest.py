@@ -26,6 +26,7 @@ MODELS = {
     "repeat": ("repeat", "batchSize: 4"),
     "accumulate": ("accumulate", "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nbatchSize: 4"),
     "hold": ("hold", ""),
+    "mortal": ("mortal", ""),
     "enveloped": ("doubled", "serviceEnvelope: kservev2"),
 }
 

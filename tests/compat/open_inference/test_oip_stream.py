@@ -107,10 +107,23 @@ def test_error_of_one(stream, model, name, told):
     assert told in error.message()
 
 
+def test_worker_ends(stream):
+    """A worker that ends while it runs a request → an error message that says so; the next request goes to another worker."""
+    with stream() as (client, answers):
+        client.async_stream_infer("mortal", [tensor("x", np.ones(1, np.int32))], request_id="last")
+        error = answers.get(timeout=SECONDS)
+        client.async_stream_infer("mortal", [tensor("x", np.zeros(1, np.int32))])
+        assert out(answers.get(timeout=SECONDS), "x") == [0]
+    assert "ended while it ran the request" in error.message()
+
+
 def test_errors_as_status(stream):
     """A caller that asks for it → the first error ends the stream, with its status."""
     with stream(headers={"triton_grpc_error": "true"}) as (client, answers):
-        client.async_stream_infer("nope", [tensor("x", NUMBERS)])
+        client.async_stream_infer("same", [tensor("x", NUMBERS)])
+        assert out(answers.get(timeout=SECONDS), "x") == NUMBERS.tolist()
+        for _ in range(3):
+            client.async_stream_infer("nope", [tensor("x", NUMBERS)])
         error = answers.get(timeout=SECONDS)
     assert error.status() == "StatusCode.NOT_FOUND"
     assert "Request for unknown model: 'nope'" in error.message()
