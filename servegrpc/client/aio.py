@@ -11,7 +11,8 @@ from servegrpc.client import calls
 from servegrpc.client.calls import Call, Metadata, Reply, Result, Seconds
 from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, MAX_MESSAGE_BYTES, Tls, channel_options, credentials
 from servegrpc.client.errors import CallError, call_error, not_ready
-from servegrpc.client.results import HealthStatus, Model, ModelEvent, Prediction
+from servegrpc.client.notebook import on_its_way
+from servegrpc.client.results import HealthStatus, Model, ModelEvent, Models, Prediction
 from servegrpc.client.session import AsyncSession
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
@@ -22,10 +23,11 @@ Method: TypeAlias = "grpc.aio.StreamStreamMultiCallable[inference_pb2.PredictSes
 class _Port:
     """One port of the server: runs calls with the client's defaults and turns grpc's errors into ours."""
 
-    def __init__(self, channel: grpc.aio.Channel, timeout: float | None, metadata: Metadata) -> None:
+    def __init__(self, channel: grpc.aio.Channel, timeout: float | None, metadata: Metadata, *, progress: bool) -> None:
         self.channel = channel
         self.timeout = timeout
         self.metadata = tuple(metadata)
+        self.progress = progress
 
     def deadline(self, timeout: float | None) -> float | None:
         return self.timeout if timeout is None else timeout
@@ -33,7 +35,8 @@ class _Port:
     async def run(self, call: Call[Reply, Result], timeout: float | None, metadata: Metadata = ()) -> Result:
         method = self.channel.unary_unary(call.method, type(call.request).SerializeToString, call.reply_type.FromString)
         try:
-            reply = await method(call.request, timeout=self.deadline(timeout), metadata=(*self.metadata, *metadata))
+            with on_its_way(call.request, shown=self.progress):
+                reply = await method(call.request, timeout=self.deadline(timeout), metadata=(*self.metadata, *metadata))
         except grpc.aio.AioRpcError as error:
             raise call_error(error) from None
         return call.read(reply)
@@ -73,14 +76,15 @@ class AsyncClient:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         attempts: int = 4,
         tensors: Tensors = "numpy",
+        progress: bool = False,
     ) -> None:
         def connect(target: str) -> _Port:
             options, secret = channel_options(max_message_bytes, attempts), credentials(tls)
             channel = grpc.aio.secure_channel(target, secret, options) if secret else grpc.aio.insecure_channel(target, options)
-            return _Port(channel, timeout, metadata)
+            return _Port(channel, timeout, metadata, progress=progress)
 
-        self._inference = connect(address)
-        self._management = connect(management_address or MANAGEMENT_ADDRESS)
+        self._addresses = address, management_address or MANAGEMENT_ADDRESS
+        self._inference, self._management = map(connect, self._addresses)
         self._tensors: Tensors = tensors
 
     async def predict(
@@ -179,13 +183,13 @@ class AsyncClient:
         """See `Client.model`."""
         return await self._management.run(calls.model(name), timeout)
 
-    async def models(self, *, timeout: float | None = None) -> list[Model]:
+    async def models(self, *, timeout: float | None = None) -> Models:
         """See `Client.models`."""
         found, token = await self._management.run(calls.models(""), timeout)
         while token:
             page, token = await self._management.run(calls.models(token), timeout)
             found += page
-        return found
+        return Models(found)
 
     async def scale(
         self, model: str, workers: int, *, max_workers: int | None = None, version: str = "", wait: bool = True, timeout: float = 600
@@ -205,6 +209,10 @@ class AsyncClient:
         """End the connection and the calls that run on it."""
         await self._inference.channel.close()
         await self._management.channel.close()
+
+    def __repr__(self) -> str:
+        address, management_address = self._addresses
+        return f"AsyncClient({address!r}, management_address={management_address!r})"
 
     async def __aenter__(self) -> Self:
         return self

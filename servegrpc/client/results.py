@@ -9,6 +9,7 @@ from enum import Enum
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from servegrpc.client.notebook import table
 from servegrpc.v1 import inference_pb2, management_pb2
 from servegrpc.values import Tensors, decode_value
 
@@ -97,6 +98,16 @@ class Model:
     name: str
     default_version: str
     versions: tuple[ModelVersion, ...]
+
+    def _repr_html_(self) -> str:
+        return table([self])
+
+
+class Models(list[Model]):
+    """Models, sorted by name; a list that notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        return table(self)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from servegrpc.client import calls
 from servegrpc.client.calls import Call, Metadata, Reply, Result, Seconds
 from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, MAX_MESSAGE_BYTES, Tls, channel_options, credentials
 from servegrpc.client.errors import CallError, call_error, not_ready
-from servegrpc.client.results import HealthStatus, Model, ModelEvent, Prediction
+from servegrpc.client.notebook import on_its_way
+from servegrpc.client.results import HealthStatus, Model, ModelEvent, Models, Prediction
 from servegrpc.client.session import Session
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
@@ -20,10 +21,11 @@ from servegrpc.values import Tensors
 class _Port:
     """One port of the server: runs calls with the client's defaults and turns grpc's errors into ours."""
 
-    def __init__(self, channel: grpc.Channel, timeout: float | None, metadata: Metadata) -> None:
+    def __init__(self, channel: grpc.Channel, timeout: float | None, metadata: Metadata, *, progress: bool) -> None:
         self.channel = channel
         self.timeout = timeout
         self.metadata = tuple(metadata)
+        self.progress = progress
 
     def deadline(self, timeout: float | None) -> float | None:
         return self.timeout if timeout is None else timeout
@@ -31,7 +33,8 @@ class _Port:
     def run(self, call: Call[Reply, Result], timeout: float | None, metadata: Metadata = ()) -> Result:
         method = self.channel.unary_unary(call.method, type(call.request).SerializeToString, call.reply_type.FromString)
         try:
-            reply = method(call.request, self.deadline(timeout), (*self.metadata, *metadata))
+            with on_its_way(call.request, shown=self.progress):
+                reply = method(call.request, self.deadline(timeout), (*self.metadata, *metadata))
         except grpc.RpcError as error:
             raise call_error(error) from None
         return call.read(reply)
@@ -65,6 +68,7 @@ class Client:
       0.1 s, 0.2 s and so on. Calls that change something are sent once.
     * `metadata` goes with every call, an authorization token for one.
     * Tensors in results are numpy arrays (BF16 as float32), or torch tensors with `tensors="torch"`.
+    * `progress` shows a line, in a terminal or a notebook, while a request of more than 1 MiB runs.
     """
 
     def __init__(
@@ -78,14 +82,15 @@ class Client:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         attempts: int = 4,
         tensors: Tensors = "numpy",
+        progress: bool = False,
     ) -> None:
         def connect(target: str) -> _Port:
             options, secret = channel_options(max_message_bytes, attempts), credentials(tls)
             channel = grpc.secure_channel(target, secret, options) if secret else grpc.insecure_channel(target, options)
-            return _Port(channel, timeout, metadata)
+            return _Port(channel, timeout, metadata, progress=progress)
 
-        self._inference = connect(address)
-        self._management = connect(management_address or MANAGEMENT_ADDRESS)
+        self._addresses = address, management_address or MANAGEMENT_ADDRESS
+        self._inference, self._management = map(connect, self._addresses)
         self._tensors: Tensors = tensors
 
     def predict(
@@ -202,13 +207,13 @@ class Client:
         """Return one model with its versions and workers."""
         return self._management.run(calls.model(name), timeout)
 
-    def models(self, *, timeout: float | None = None) -> list[Model]:
+    def models(self, *, timeout: float | None = None) -> Models:
         """Return all models, sorted by name; `timeout` is for each page of them."""
         found, token = self._management.run(calls.models(""), timeout)
         while token:
             page, token = self._management.run(calls.models(token), timeout)
             found += page
-        return found
+        return Models(found)
 
     def scale(
         self, model: str, workers: int, *, max_workers: int | None = None, version: str = "", wait: bool = True, timeout: float = 600
@@ -234,6 +239,10 @@ class Client:
         """End the connection and the calls that run on it."""
         self._inference.channel.close()
         self._management.channel.close()
+
+    def __repr__(self) -> str:
+        address, management_address = self._addresses
+        return f"Client({address!r}, management_address={management_address!r})"
 
     def __enter__(self) -> Self:
         return self
