@@ -1,0 +1,378 @@
+"""TorchServe's management service, by a client with its stubs: sentences, JSON and failures to the letter."""
+
+import json
+import os
+import shutil
+import stat
+from datetime import datetime
+
+import pytest
+from google.protobuf.empty_pb2 import Empty
+from servers import Servers, numbers, until
+from torchserve_stubs import TorchServeClient
+
+from servegrpc.core.archiver import ArchiveSpec, write_archive
+
+BAD_REQUEST = "org.pytorch.serve.http.BadRequestException"
+SERVER_ERROR = "org.pytorch.serve.http.InternalServerException"
+NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
+VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
+INVALID_MODEL = "org.pytorch.serve.archive.model.InvalidModelException"
+
+DESCRIBED = """
+def handle(data, context):
+    if data is None:
+        return None
+    if context.get_request_header(0, "describe") == "True":
+        return [{"purpose": "grüße", "rows": data}]
+    return ["fine"] * len(data)
+"""
+
+FIELDS = [
+    "modelName", "modelVersion", "modelUrl", "runtime", "minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout",
+    "startupTimeout", "maxRetryTimeoutInSec", "clientTimeoutInMills", "parallelType", "parallelLevel", "deviceType", "continuousBatching",
+    "useJobTicket", "useVenv", "stateful", "sequenceMaxIdleMSec", "sequenceTimeoutMSec", "maxNumSequence", "maxSequenceJobQueueSize",
+    "loadedAtStartup", "workers", "jobQueueStatus",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    """A server with a model store, of this module's own: it lists models, and nobody else's."""
+    servers = Servers()
+    yield servers("--model-store", store)
+    servers.stop()
+
+
+@pytest.fixture
+def put(archive, store):
+    """Write an archive into the store; returns a model's name and the archive's."""
+
+    def put(handler="echo", *, name=None, **kwargs):
+        name = name or f"{handler}-{next(numbers)}"
+        file = f"{name}-{kwargs.get('version', '1.0')}.mar"
+        shutil.copy(archive(handler, name=name, **kwargs), store / file)
+        return name, file
+
+    return put
+
+
+@pytest.fixture
+def registered(torchserve, put):
+    """Register a handler with TorchServe's call; returns the model's name. All models are gone after the test."""
+
+    def registered(handler="echo", *, workers=1, fields=None, **kwargs):
+        name, file = put(handler, **kwargs)
+        torchserve.manage("RegisterModel", url=file, initial_workers=workers, synchronous=True, **(fields or {}))
+        return name
+
+    return registered
+
+
+@pytest.fixture(autouse=True)
+def _clean(server):
+    yield
+    with server.client() as client:
+        for model in client.models():
+            client.unregister(model.name)
+
+
+# --- RegisterModel
+
+
+def test_register(torchserve, put):
+    """Workers asked for, waiting → how many there are."""
+    name, file = put()
+    reply = torchserve.manage("RegisterModel", url=file, initial_workers=2, synchronous=True)
+    assert reply == f'Model "{name}" Version: 1.0 registered with 2 initial workers'
+    assert torchserve.predict(name) == b"x"
+
+
+def test_register_without_workers(torchserve, put):
+    """No workers asked for → none, and advice; waiting or not."""
+    for synchronous in (True, False):
+        name, file = put()
+        reply = torchserve.manage("RegisterModel", url=file, synchronous=synchronous)
+        advice = "Use scale workers API to add workers for the model."
+        assert reply == f'Model "{name}" Version: 1.0 registered with 0 initial workers. {advice}'
+
+
+def test_register_without_waiting(torchserve, put):
+    """Workers asked for, not waiting → in progress; soon they are there."""
+    name, file = put()
+    assert torchserve.manage("RegisterModel", url=file, initial_workers=1) == "Processing worker updates..."
+    until(lambda: [worker["status"] for worker in torchserve.describe(name)[0]["workers"]] == ["READY"])
+
+
+def test_register_with_settings(torchserve, put):
+    """Settings given → they go before the archive's; name and handler too."""
+    _, file = put(config="batchSize: 16\nresponseTimeout: 99\nmaxBatchDelay: 7")
+    fields = {"batch_size": 2, "max_batch_delay": 5, "response_timeout": 77, "startup_timeout": 88, "runtime": "python3"}
+    torchserve.manage("RegisterModel", url=file, model_name="renamed", handler="echo.py:handle", **fields)
+    (described,) = torchserve.describe("renamed")
+    assert [described[key] for key in ("batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout")] == [2, 5, 77, 88]
+
+
+def test_register_with_the_archives_settings(torchserve, registered):
+    """Settings of the archive, none given → they count, its number of workers goes before the one given."""
+    name = registered(config="minWorkers: 2\nmaxWorkers: 3\nbatchSize: 4\nmaxBatchDelay: 20\nresponseTimeout: 33\nstartupTimeout: 44")
+    (described,) = torchserve.describe(name)
+    keys = ("minWorkers", "maxWorkers", "batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout")
+    assert [described[key] for key in keys] == [2, 3, 4, 20, 33, 44]
+    assert len(described["workers"]) == 2
+
+
+def test_register_a_time_out_beside_a_yaml(torchserve, registered):
+    """A time-out given, and an archive whose yaml does not mention it → the one given; TorchServe forgets it."""
+    name = registered(config="batchSize: 2", fields={"response_timeout": 7})
+    assert torchserve.describe(name)[0]["responseTimeout"] == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ("INVALID_ARGUMENT", "Parameter url is required.", BAD_REQUEST)),
+        ({"url": "missing.mar"}, ("NOT_FOUND", "Model not found at: missing.mar", NOT_FOUND)),
+        ({"url": "../x.mar"}, ("NOT_FOUND", "Relative path is not allowed in url: ../x.mar", NOT_FOUND)),
+        ({"url": "http://127.0.0.1/x.mar"}, ("NOT_FOUND", "Given URL http://127.0.0.1/x.mar does not match any allowed URL(s)", NOT_FOUND)),
+        (
+            {"url": "file:///none/x.mar"},
+            (
+                "INVALID_ARGUMENT",
+                "Failed to download archive from: file:///none/x.mar",
+                "org.pytorch.serve.archive.DownloadArchiveException",
+            ),
+        ),
+        ({"url": "x.mar", "runtime": "python4"}, ("INVALID_ARGUMENT", "Invalid RuntimeType value: python4", BAD_REQUEST)),
+    ],
+    ids=str,
+)
+def test_register_refused(torchserve, refused, fields, expected):
+    """An archive that cannot be had, or a runtime that is none → the code and text that clients know."""
+    assert refused(torchserve.manage, "RegisterModel", **fields) == expected
+
+
+def test_register_without_a_name(torchserve, refused, put, store):
+    """An archive that names no model, and a caller who does not either → INVALID_ARGUMENT."""
+    folder = store / "nameless"
+    folder.mkdir()
+    (folder / "handler.py").write_text("def handle(data, context):\n    return data\n")
+    assert refused(torchserve.manage, "RegisterModel", url="nameless") == ("INVALID_ARGUMENT", "Model name is not defined.", INVALID_MODEL)
+
+
+def test_register_twice(torchserve, refused, put):
+    """The same version again → UNKNOWN as ever, but with a text."""
+    name, file = put()
+    torchserve.manage("RegisterModel", url=file)
+    code, text, _ = refused(torchserve.manage, "RegisterModel", url=file)
+    assert (code, text) == ("UNKNOWN", f"Model version 1.0 is already registered for model {name}")
+
+
+def test_register_what_fails_to_load(torchserve, refused, put):
+    """A handler that fails to load, waiting → INTERNAL, and the model is gone."""
+    name, file = put("fail_load")
+    expected = ("INTERNAL", f"Failed to start workers for model {name} version: 1.0", SERVER_ERROR)
+    assert refused(torchserve.manage, "RegisterModel", url=file, initial_workers=1, synchronous=True) == expected
+    assert refused(torchserve.describe, name) == ("NOT_FOUND", f"Model not found: {name}", NOT_FOUND)
+
+
+def test_register_what_fails_to_load_without_waiting(torchserve, put):
+    """A handler that fails to load, not waiting → the model stays without workers, and Ping is Unhealthy."""
+    name, file = put("fail_load")
+    assert torchserve.manage("RegisterModel", url=file, initial_workers=1) == "Processing worker updates..."
+    until(lambda: json.loads(torchserve.ping(Empty()).health) == {"status": "Unhealthy"})
+    until(lambda: torchserve.describe(name)[0]["workers"] == [])
+
+
+@pytest.mark.slow
+def test_register_with_requirements_that_cannot_be_had(start_server, refused, tmp_path):
+    """An archive whose packages cannot be installed → INVALID_ARGUMENT; nothing is registered."""
+    (tmp_path / "echo.py").write_text("def handle(data, context):\n    return data\n")
+    (tmp_path / "requirements.txt").write_text("./no-such-package\n")
+    requirements = str(tmp_path / "requirements.txt")
+    archive = write_archive(
+        ArchiveSpec("needy", str(tmp_path / "echo.py"), "1.0", requirements_file=requirements, export_path=str(tmp_path))
+    )
+    client = TorchServeClient(start_server("--install-requirements", "on", environment={"XDG_CACHE_HOME": str(tmp_path)}))
+    code, text, _ = refused(client.manage, "RegisterModel", url=str(archive))
+    client.close()
+    assert (code, text) == ("INVALID_ARGUMENT", "Custom pip package installation failed for model needy")
+
+
+# --- ScaleWorker
+
+
+def test_scale(torchserve, registered):
+    """More workers, waiting → they are there; a version given is told."""
+    name = registered()
+    assert torchserve.manage("ScaleWorker", model_name=name, min_worker=2, synchronous=True) == f"Workers scaled to 2 for model: {name}"
+    assert len(torchserve.describe(name)[0]["workers"]) == 2
+    reply = torchserve.manage("ScaleWorker", model_name=name, model_version="1.0", min_worker=1, synchronous=True)
+    assert reply == f"Workers scaled to 1 for model: {name}, version: 1.0"
+
+
+def test_scale_without_waiting(torchserve, registered):
+    """More workers, not waiting → in progress."""
+    assert torchserve.manage("ScaleWorker", model_name=registered(), min_worker=2) == "Processing worker updates..."
+
+
+@pytest.mark.parametrize("least", [0, -3])
+def test_scale_to_nothing(torchserve, registered, least):
+    """No number, or one below zero → one worker: there is no way to say zero."""
+    name = registered(workers=0)
+    reply = torchserve.manage("ScaleWorker", model_name=name, min_worker=least, synchronous=True)
+    assert reply == f"Workers scaled to 1 for model: {name}"
+    assert torchserve.predict(name) == b"x"
+
+
+def test_scale_with_a_most(torchserve, registered):
+    """At least one, at most three → one now, and the description says both."""
+    name = registered()
+    torchserve.manage("ScaleWorker", model_name=name, min_worker=1, max_worker=3, synchronous=True)
+    (described,) = torchserve.describe(name)
+    assert (described["minWorkers"], described["maxWorkers"], len(described["workers"])) == (1, 3, 1)
+
+
+def test_scale_refused(torchserve, refused, registered):
+    """Bad numbers, no name, unknown model or version → the codes and texts that clients know."""
+    name = registered()
+    assert refused(torchserve.manage, "ScaleWorker", model_name=name, min_worker=3, max_worker=2) == (
+        "INVALID_ARGUMENT", "max_worker cannot be less than min_worker.", BAD_REQUEST,
+    )  # fmt: skip
+    assert refused(torchserve.manage, "ScaleWorker", min_worker=1)[:2] == ("UNKNOWN", "Parameter model_name is required.")
+    assert refused(torchserve.manage, "ScaleWorker", model_name="nobody") == ("NOT_FOUND", "Model not found: nobody", NOT_FOUND)
+    assert refused(torchserve.manage, "ScaleWorker", model_name=name, model_version="9") == (
+        "NOT_FOUND", f"Model version: 9 does not exist for model: {name}", VERSION_NOT_FOUND,
+    )  # fmt: skip
+
+
+# --- DescribeModel
+
+
+def test_describe(torchserve, registered):
+    """A model → every field, in TorchServe's order and form, with its worker."""
+    name = registered()
+    text = torchserve.manage("DescribeModel", model_name=name)
+    (described,) = json.loads(text)
+    assert list(described) == FIELDS
+    assert text == json.dumps([described], indent=2)
+    assert described["modelUrl"] == f"{name}-1.0.mar"
+    (worker,) = described.pop("workers")
+    assert list(worker) == ["id", "startTime", "status", "memoryUsage", "pid", "gpu", "gpuUsage"]
+    assert datetime.fromisoformat(worker["startTime"]).tzinfo
+    assert stat.S_ISDIR(os.stat(f"/proc/{worker['pid']}").st_mode)
+    assert (worker["status"], worker["gpu"], worker["gpuUsage"]) == ("READY", False, "N/A")
+    assert worker["memoryUsage"] > 0
+    assert described["jobQueueStatus"] == {"remainingCapacity": 1000, "pendingRequests": 0}
+    assert (described["maxRetryTimeoutInSec"], described["deviceType"], described["loadedAtStartup"]) == (300, "cpu", False)
+
+
+def test_describe_sequences(torchserve, registered):
+    """A model that keeps sequences → its numbers are there."""
+    config = (
+        "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nsequenceTimeoutMSec: 90000\nmaxNumSequence: 5\nmaxSequenceJobQueueSize: 10"
+    )
+    (described,) = torchserve.describe(registered(config=config))
+    keys = ("stateful", "sequenceMaxIdleMSec", "sequenceTimeoutMSec", "maxNumSequence", "maxSequenceJobQueueSize")
+    assert [described[key] for key in keys] == [True, 60000, 90000, 5, 10]
+
+
+def test_describe_versions(torchserve, registered):
+    """Two versions → the default one, the one asked for, or all."""
+    name = registered()
+    registered(name=name, version="2.0")
+    assert [one["modelVersion"] for one in torchserve.describe(name)] == ["1.0"]
+    assert [one["modelVersion"] for one in torchserve.describe(name, model_version="2.0")] == ["2.0"]
+    assert [one["modelVersion"] for one in torchserve.describe(name, model_version="all")] == ["1.0", "2.0"]
+
+
+def test_describe_customized(torchserve, registered):
+    """The handler asked too → what it says is the last field, as it is; nothing for a handler that says no object."""
+    described, plain = registered("described", code=DESCRIBED), registered()
+    assert torchserve.describe(described, customized=True)[0]["customizedMetadata"] == {"purpose": "grüße", "rows": [{}]}
+    assert "customizedMetadata" not in torchserve.describe(described, model_version="all", customized=True)[0]
+    assert "customizedMetadata" not in torchserve.describe(plain)[0]
+
+
+def test_describe_refused(torchserve, refused, registered):
+    """Unknown model or version → NOT_FOUND; where the handler would be asked, INTERNAL."""
+    name = registered(workers=0)
+    unknown, version = "Model not found: nobody", f"Model version: 9 does not exist for model: {name}"
+    assert refused(torchserve.describe, "nobody") == ("NOT_FOUND", unknown, NOT_FOUND)
+    assert refused(torchserve.describe, "nobody", model_version="all") == ("NOT_FOUND", unknown, NOT_FOUND)
+    assert refused(torchserve.describe, "") == ("NOT_FOUND", "Model not found: ", NOT_FOUND)
+    assert refused(torchserve.describe, name, model_version="9") == ("NOT_FOUND", version, VERSION_NOT_FOUND)
+    assert refused(torchserve.describe, "nobody", customized=True) == ("INTERNAL", unknown, NOT_FOUND)
+    assert refused(torchserve.describe, name, customized=True) == ("INTERNAL", "InternalServerException.()", SERVER_ERROR)
+
+
+def test_describe_what_was_given_at_the_start(start_server, archive):
+    """A model of the command line → loadedAtStartup."""
+    client = TorchServeClient(start_server(archive("echo")))
+    assert client.describe("echo")[0]["loadedAtStartup"] is True
+    client.close()
+
+
+# --- ListModels
+
+
+def test_list(torchserve, put):
+    """Three models in pages → sorted, with a token only while more follows; no limit is 100."""
+    names = sorted(put(name=name)[0] for name in ("b", "a", "c"))
+    for name in names:
+        torchserve.manage("RegisterModel", url=f"{name}-1.0.mar")
+    entries = [{"modelName": name, "modelUrl": f"{name}-1.0.mar"} for name in names]
+
+    def page(**fields):
+        text = torchserve.manage("ListModels", **fields)
+        assert text == json.dumps(json.loads(text), indent=2)
+        return json.loads(text)
+
+    assert page() == {"models": entries}
+    assert page(limit=2) == {"nextPageToken": "2", "models": entries[:2]}
+    assert page(limit=2, next_page_token=2) == {"models": entries[2:]}
+    assert page(limit=3) == page(limit=-1) == page(limit=1000) == {"models": entries}
+    assert page(limit=2, next_page_token=-1) == page(limit=2)
+    assert page(next_page_token=100) == {"models": []}
+
+
+# --- SetDefault, UnregisterModel
+
+
+def test_set_default(torchserve, refused, registered):
+    """Another version → it is the default; unknown ones → NOT_FOUND, in words of this rpc."""
+    name = registered()
+    registered(name=name, version="2.0")
+    reply = torchserve.manage("SetDefault", model_name=name, model_version="2.0")
+    assert reply == f'Default version successfully updated for model "{name}" to "2.0"'
+    assert torchserve.describe(name)[0]["modelVersion"] == "2.0"
+    for version in ("3.3.3", ""):
+        expected = ("NOT_FOUND", f"Model version {version} does not exist for model {name}", VERSION_NOT_FOUND)
+        assert refused(torchserve.manage, "SetDefault", model_name=name, model_version=version) == expected
+    assert refused(torchserve.manage, "SetDefault", model_name="zzz", model_version="1") == ("NOT_FOUND", "Model not found: zzz", NOT_FOUND)
+
+
+def test_unregister(torchserve, refused, registered):
+    """The default while others are there → UNKNOWN as ever, but with a text; others, and the last one → gone."""
+    name = registered()
+    registered(name=name, version="2.0")
+    for version in ("", "1.0"):
+        code, text, _ = refused(torchserve.manage, "UnregisterModel", model_name=name, model_version=version)
+        assert (code, text) == ("UNKNOWN", f"Cannot remove default version for model {name}")
+    assert torchserve.manage("UnregisterModel", model_name=name, model_version="2.0") == f'Model "{name}" unregistered'
+    assert torchserve.manage("UnregisterModel", model_name=name) == f'Model "{name}" unregistered'
+    assert refused(torchserve.manage, "UnregisterModel", model_name=name) == ("NOT_FOUND", f"Model not found: {name}", NOT_FOUND)
+
+
+def test_unregister_refused(torchserve, refused, registered):
+    """No name, or an unknown version → the codes and texts that clients know."""
+    name = registered()
+    assert refused(torchserve.manage, "UnregisterModel") == ("INVALID_ARGUMENT", "Parameter url is required.", BAD_REQUEST)
+    assert refused(torchserve.manage, "UnregisterModel", model_name=name, model_version="7") == (
+        "NOT_FOUND", f"Model version: 7 does not exist for model: {name}", VERSION_NOT_FOUND,
+    )  # fmt: skip
