@@ -14,27 +14,26 @@ from PIL import Image, ImageDraw
 
 from servegrpc.handlers.images import to_tensor
 
-SIZE, STEPS, BATCH = 64, 120, 16
+SIZE, STEPS, BATCH = 48, 100, 8
 NAMES = ["ground", "disc", "square"]
 REQUIRED_ACCURACY = 0.95
 
 
 def main(folder):
     """Train, check on new drawings, write; exit 1 when too few pixels are right."""
-    random.seed(1)
-    torch.manual_seed(1)
+    random.seed(0)
+    torch.manual_seed(0)
     torch.set_num_threads(1)
     model = train()
     pictures, classes = batch(32)
     with torch.inference_mode():
         accuracy = (model(pictures)["out"].argmax(dim=1) == classes).float().mean().item()
-    print(f"accuracy on the pixels of 32 new drawings: {accuracy:.4f}")
     if accuracy < REQUIRED_ACCURACY:
-        sys.exit(f"below {REQUIRED_ACCURACY}: nothing was written")
+        sys.exit(f"only {accuracy:.3f} of the pixels of new drawings are right: nothing was written")
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(model.state_dict(), folder / "segmentation.pt")
     (folder / "index_to_name.json").write_text(json.dumps(dict(enumerate(NAMES))))
-    draw([("disc", (6, 6, 30, 30), "orange"), ("square", (34, 34, 58, 58), "teal")])[0].save(folder / "scene.png")
+    draw([("disc", (3, 3, 21, 21), "orange"), ("square", (26, 26, 44, 44), "teal")])[0].save(folder / "scene.png")
 
 
 def train():
@@ -64,7 +63,7 @@ def random_shapes():
     """Return a disc or square in the left half and one in the right."""
     shapes = []
     for half in (0, SIZE // 2):
-        size = random.randint(14, 28)
+        size = random.randint(12, 20)
         left, top = half + random.randint(0, SIZE // 2 - size - 1), random.randint(0, SIZE - size - 1)
         colour = tuple(random.randint(80, 255) for _ in range(3))
         shapes.append((random.choice(NAMES[1:]), (left, top, left + size, top + size), colour))

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 
-def block(inputs, outputs, **options):
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, **options), nn.BatchNorm2d(outputs), nn.ReLU())
+def block(inputs, outputs, stride=1, dilation=1):
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Segmenter(nn.Module):
@@ -13,9 +13,15 @@ class Segmenter(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.near = block(3, 12)
-        self.far = nn.Sequential(block(12, 24, stride=2), block(24, 32, stride=2), block(32, 32), nn.Upsample(scale_factor=4, mode="bilinear"))
-        self.head = nn.Conv2d(12 + 32, 3, 3, padding=1)
+        self.near = block(3, 8)
+        self.far = nn.Sequential(
+            block(8, 16, stride=2),
+            block(16, 32, stride=2),
+            block(32, 32, dilation=2),
+            block(32, 32, dilation=2),
+            nn.Upsample(scale_factor=4, mode="nearest"),
+        )
+        self.head = nn.Conv2d(8 + 32, 3, 3, padding=1)
 
     def forward(self, pictures):
         near = self.near(pictures)
