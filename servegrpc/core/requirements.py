@@ -20,7 +20,7 @@ import threading
 import venv
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from itertools import dropwhile
 from pathlib import Path
@@ -144,7 +144,8 @@ def _failed(label: str, cause: str) -> RequirementsFailed:
 
 def _kill(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _last_words(lines: deque[str], code: int, environment: Path) -> str:
