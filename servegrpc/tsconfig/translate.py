@@ -7,7 +7,8 @@ for, models are not registered by calls, one that cannot be loaded does not end 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,43 +41,43 @@ class Translation:
 
 
 def translate(properties: Mapping[str, str]) -> Translation:
-    """Translate all keys. Raises InvalidInput naming the key whose value cannot be read; what the values mean is checked later."""
+    """Translate all keys; one without a value counts as not given.
+
+    Raises InvalidInput naming the key whose value cannot be read; what the values mean is checked later.
+    """
+    given = {key: value.strip() for key, value in properties.items() if value.strip()}
     result = Translation()
-    for key, value in properties.items():
+    for key, value in given.items():
         if key in _SIMPLE:
-            _SIMPLE[key](result.settings, key, value.strip())
+            name, convert = _SIMPLE[key]
+            result.settings[name] = convert(key, value)
         elif key not in HONOURED | SILENT:
             result.without_effect[key] = WITHOUT_EFFECT.get(key, "it is no key of TorchServe")
-    if _true("debug", properties.get("debug", "").strip()):
+    if _is_true(given.get("debug")):
         result.settings |= {"log_level": "debug", "workers": 1}
-    if defaults := {ours: _number(key, properties[key].strip()) for key, ours in _MODEL_DEFAULTS.items() if key in properties}:
+    if defaults := {ours: _number(key, given[key]) for key, ours in _MODEL_DEFAULTS.items() if key in given}:
         result.settings["model_defaults"] = defaults
-    _add_addresses(properties, result)
-    _add_tls(properties, result)
-    _add_models(properties, result)
+    _add_addresses(given, result)
+    _add_metrics(given, result)
+    _add_tls(given, result)
+    _add_models(given, result)
     return result
-
-
-Put = Callable[[dict[str, object], str, str], None]
-
-
-def _setting(name: str, convert: Callable[[str, str], object]) -> Put:
-    def put(settings: dict[str, object], key: str, value: str) -> None:
-        settings[name] = convert(key, value)
-
-    return put
 
 
 def _text(_: str, value: str) -> str:
     return value
 
 
+def _is_true(value: str | None) -> bool:
+    return value is not None and value.lower() == "true"  # Java's parseBoolean: all else is false
+
+
 def _true(_: str, value: str) -> bool:
-    return value.lower() == "true"  # Java's parseBoolean: all else is false
+    return _is_true(value)
 
 
-def _false(key: str, value: str) -> bool:
-    return not _true(key, value)
+def _false(_: str, value: str) -> bool:
+    return not _is_true(value)
 
 
 def _patterns(_: str, value: str) -> list[str]:
@@ -105,42 +106,43 @@ def _workers(key: str, value: str) -> object:
     return _number(key, value) or "per-core"
 
 
-def _metrics_config(settings: dict[str, object], _key: str, value: str) -> None:
-    if Path(value).is_file():  # TorchServe's own file, which many configurations name, went with TorchServe
-        settings["metrics_config"] = value
-
-
-_SIMPLE: Mapping[str, Put] = {
-    "model_store": _setting("model_store", _text),
-    "blacklist_env_vars": _setting("blocked_environment", _text),
-    "default_workers_per_model": _setting("workers", _workers),
-    "number_of_gpu": _setting("gpus", _number),
-    "max_request_size": _setting("max_message_bytes", _number),
-    "default_service_handler": _setting("default_handler", _text),
-    "limit_max_image_pixels": _setting("limit_max_image_pixels", _true),
-    "service_envelope": _setting("service_envelope", _text),
-    "metrics_config": _metrics_config,
-    "model_metrics_auto_detect": _setting("declared_metrics_only", _false),
-    "grpc_inference_max_connection_age_ms": _setting("inference_connection_age_seconds", _seconds_of_milliseconds),
-    "grpc_inference_max_connection_age_grace_ms": _setting("inference_connection_grace_seconds", _seconds_of_milliseconds),
-    "grpc_management_max_connection_age_ms": _setting("management_connection_age_seconds", _seconds_of_milliseconds),
-    "grpc_management_max_connection_age_grace_ms": _setting("management_connection_grace_seconds", _seconds_of_milliseconds),
-    "token_expiration_min": _setting("token_lifetime_seconds", _seconds_of_minutes),
-    "disable_token_authorization": _setting("token_authorization", _false),
-    "enable_model_api": _setting("model_api", _true),
-    "install_py_dep_per_model": _setting("install_requirements", _true),
-    "allowed_urls": _setting("allowed_urls", _patterns),
+_SIMPLE: Mapping[str, tuple[str, Callable[[str, str], object]]] = {
+    "model_store": ("model_store", _text),
+    "blacklist_env_vars": ("blocked_environment", _text),
+    "default_workers_per_model": ("workers", _workers),
+    "number_of_gpu": ("gpus", _number),
+    "max_request_size": ("max_message_bytes", _number),
+    "default_service_handler": ("default_handler", _text),
+    "limit_max_image_pixels": ("limit_max_image_pixels", _true),
+    "service_envelope": ("service_envelope", _text),
+    "model_metrics_auto_detect": ("declared_metrics_only", _false),
+    "grpc_inference_max_connection_age_ms": ("inference_connection_age_seconds", _seconds_of_milliseconds),
+    "grpc_inference_max_connection_age_grace_ms": ("inference_connection_grace_seconds", _seconds_of_milliseconds),
+    "grpc_management_max_connection_age_ms": ("management_connection_age_seconds", _seconds_of_milliseconds),
+    "grpc_management_max_connection_age_grace_ms": ("management_connection_grace_seconds", _seconds_of_milliseconds),
+    "token_expiration_min": ("token_lifetime_seconds", _seconds_of_minutes),
+    "disable_token_authorization": ("token_authorization", _false),
+    "enable_model_api": ("model_api", _true),
+    "install_py_dep_per_model": ("install_requirements", _true),
+    "allowed_urls": ("allowed_urls", _patterns),
 }
 
 
-def _add_addresses(properties: Mapping[str, str], result: Translation) -> None:
+def _add_addresses(given: Mapping[str, str], result: Translation) -> None:
     for port, default in (("inference", "7070"), ("management", "7071")):
-        host, number = (properties.get(f"grpc_{port}_{part}", "").strip() for part in ("address", "port"))
+        host, number = (given.get(f"grpc_{port}_{part}", "") for part in ("address", "port"))
         if host or number:
             shown = f"[{host}]" if ":" in host and not host.startswith("[") else host or "127.0.0.1"
             result.settings[f"{port}_address"] = f"{shown}:{_number(f'grpc_{port}_port', number or default)}"
-    address = properties.get("metrics_address", "").strip()
-    if not _true("", properties.get("enable_metrics_api", "true").strip()):
+
+
+def _add_metrics(given: Mapping[str, str], result: Translation) -> None:
+    file, address = given.get("metrics_config", ""), given.get("metrics_address", "")
+    if Path(file).is_file():
+        result.settings["metrics_config"] = file
+    elif file:
+        result.without_effect["metrics_config"] = "the file is not there"  # many configurations name the one that came with TorchServe
+    if not _is_true(given.get("enable_metrics_api", "true")):
         result.settings["metrics_address"] = ""
     elif address:
         scheme, _, rest = address.rpartition("://")
@@ -152,9 +154,9 @@ def _add_addresses(properties: Mapping[str, str], result: Translation) -> None:
         result.settings["metrics_address"] = rest.rstrip("/") if ":" in rest else f"{rest.rstrip('/')}:8082"
 
 
-def _add_tls(properties: Mapping[str, str], result: Translation) -> None:
-    files = {key: properties[key].strip() for key in ("certificate_file", "private_key_file") if properties.get(key, "").strip()}
-    if _true("", properties.get("enable_grpc_ssl", "").strip()):
+def _add_tls(given: Mapping[str, str], result: Translation) -> None:
+    files = {key: given[key] for key in ("certificate_file", "private_key_file") if key in given}
+    if _is_true(given.get("enable_grpc_ssl")):
         if len(files) < 2:
             raise InvalidInput("enable_grpc_ssl needs certificate_file and private_key_file.", field="enable_grpc_ssl")
         result.settings |= files
@@ -162,39 +164,36 @@ def _add_tls(properties: Mapping[str, str], result: Translation) -> None:
         result.without_effect |= dict.fromkeys(files, "TLS of gRPC is turned on by enable_grpc_ssl=true")
 
 
-def _add_models(properties: Mapping[str, str], result: Translation) -> None:
-    snapshot = properties.get("model_snapshot", "").strip()
-    if snapshot:
-        models = _object("model_snapshot", _object("model_snapshot", json_of("model_snapshot", snapshot)).get("models", {}))
-        result.settings["models"] = [
-            {
-                "archive": str(_object("model_snapshot", entry).get("marName", "")),
-                "name": name,
-                **_model_numbers("model_snapshot", _object("model_snapshot", entry)),
-                **({"default": True} if _object("model_snapshot", entry).get("defaultVersion") is True else {}),
-            }
-            for name, versions in models.items()
-            for entry in _object("model_snapshot", versions).values()
-        ]
-        if properties.get("load_models", "").strip():
+def _add_models(given: Mapping[str, str], result: Translation) -> None:
+    if "model_snapshot" in given:
+        snapshot = _object("model_snapshot", _json("model_snapshot", given["model_snapshot"]))
+        entries = _entries("model_snapshot", snapshot.get("models", {}))
+        result.settings["models"] = [_registered(name, entry) for name, _, entry in entries]
+        if "load_models" in given:
             result.without_effect["load_models"] = "the models are those of model_snapshot"
-    elif names := split_models(properties.get("load_models", "")):
-        result.settings["models"] = names
-    if properties.get("models", "").strip():
-        models = _object("models", json_of("models", properties["models"]))
-        result.settings["model_settings"] = {
-            name: {version: _model_numbers("models", _object("models", entry)) for version, entry in _object("models", versions).items()}
-            for name, versions in models.items()
-        }
+    elif "load_models" in given:
+        names = (part.strip() for part in given["load_models"].split(","))
+        result.settings["models"] = [name for name in names if name not in ("", "none")]
+    if "models" in given:
+        tables: dict[str, dict[str, object]] = {}
+        for name, version, entry in _entries("models", _json("models", given["models"])):
+            tables.setdefault(name, {})[version] = _model_numbers("models", entry)
+        result.settings["model_settings"] = tables
 
 
-def split_models(text: str) -> list[str]:
-    """Return the models of `load_models` or `--models`, which commas part."""
-    return [model for part in text.split(",") if (model := part.strip()) not in ("", "none")]
+def _registered(name: str, entry: Mapping[str, object]) -> dict[str, object]:
+    model = {"archive": str(entry.get("marName", "")), "name": name, **_model_numbers("model_snapshot", entry)}
+    return {**model, "default": True} if entry.get("defaultVersion") is True else model
 
 
-def json_of(key: str, text: str) -> object:
-    """Return what a value in JSON says. Raises InvalidInput."""
+def _entries(key: str, models: object) -> Iterator[tuple[str, str, dict[str, object]]]:
+    """Yield name, version and what is said of it."""
+    for name, versions in _object(key, models).items():
+        for version, entry in _object(key, versions).items():
+            yield name, version, _object(key, entry)
+
+
+def _json(key: str, text: str) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
@@ -214,7 +213,7 @@ def _model_numbers(key: str, entry: Mapping[str, object]) -> dict[str, object]:
         value = entry.get(theirs)
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InvalidInput(f"{key}: {theirs} must be a number, not {json.dumps(value)}.", field=key)
         if value > 0:
             numbers[ours] = int(value) if unit == 1 else value / unit

@@ -115,6 +115,7 @@ def test_key(text, field, expected):
         ("models={", "models is not valid JSON"),
         ("models=[]", r"models must hold objects .*; \[\] is none"),
         ('models={"m": {"1.0": {"batchSize": "4"}}}', 'models: batchSize must be a number, not "4"'),
+        ('models={"m": {"1.0": {"batchSize": Infinity}}}', "models: batchSize must be a number, not Infinity"),
         ('model_snapshot={"models": {"m": 3}}', "model_snapshot must hold objects .*; 3 is none"),
         ("enable_grpc_ssl=true\ncertificate_file=c.pem", "enable_grpc_ssl needs certificate_file and private_key_file"),
         ("blacklist_env_vars=(", "blocked_environment: Value error, is no regular expression"),
@@ -180,6 +181,18 @@ def test_unknown_key():
     """A key is none of TorchServe's → it is named; what TorchServe writes into snapshots is not."""
     assert translate({"job_queue": "1", "tsConfigFile": "x", "version": "0.12.0"}).without_effect == {
         "job_queue": "it is no key of TorchServe"
+    }
+
+
+def test_no_value():
+    """Keys have no value → as if they were not given."""
+    assert translate(dict.fromkeys((*HONOURED, *WITHOUT_EFFECT), " ")) == translate({})
+
+
+def test_metrics_file_is_not_there():
+    """metrics_config names a file that is not there, as TorchServe's own → it is named as without effect."""
+    assert translate({"metrics_config": "/site-packages/ts/configs/metrics.yaml"}).without_effect == {
+        "metrics_config": "the file is not there"
     }
 
 
