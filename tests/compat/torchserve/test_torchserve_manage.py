@@ -198,7 +198,7 @@ def test_register_with_requirements_that_cannot_be_had(start_server, refused, tm
     archive = write_archive(
         ArchiveSpec("needy", str(tmp_path / "echo.py"), "1.0", requirements_file=requirements, export_path=str(tmp_path))
     )
-    client = TorchServeClient(start_server("--install-requirements", "on", environment={"XDG_CACHE_HOME": str(tmp_path)}))
+    client = TorchServeClient(start_server("--install-requirements", "on", "--state-dir", tmp_path / "state"))
     code, text, _ = refused(client.manage, "RegisterModel", url=str(archive))
     client.close()
     assert (code, text) == ("INVALID_ARGUMENT", "Custom pip package installation failed for model needy")
