@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Gets the toolchains and the generators of all clients, on Debian 12 and as root: `make clients-install`. Half a minute where nothing is there yet.
+# Gets the toolchains and the generators of all clients, on Debian 12 and as root: `make clients-install`.
+# Half a minute where nothing is there yet.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DEBIAN_FRONTEND=noninteractive
@@ -30,4 +31,7 @@ if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
   exit 1
 fi
 cd clients/typescript
-if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent --no-audit --no-fund && touch node_modules/.package-lock.json; fi
+if [ ! node_modules/.package-lock.json -nt package-lock.json ]; then
+  npm ci --silent --no-audit --no-fund
+  touch node_modules/.package-lock.json
+fi

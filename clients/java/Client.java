@@ -109,7 +109,8 @@ public final class Client {
   }
 
   private static String archiveOf(ListModelsResponse models, String name) {
-    return models.getModelsList().stream().filter(model -> model.getName().equals(name)).findFirst().orElseThrow().getVersions(0).getArchive();
+    var found = models.getModelsList().stream().filter(model -> model.getName().equals(name)).findFirst();
+    return found.orElseThrow().getVersions(0).getArchive();
   }
 
   private static void walk(ManagedChannel channel, ManagedChannel management, String path) throws Exception {
@@ -138,7 +139,8 @@ public final class Client {
     var expired = errorOf(() -> watch.watchModels(WatchModelsRequest.getDefaultInstance()).forEachRemaining(change -> {}));
     System.out.println("deadline: " + expired.getStatus().getCode());
 
-    var unknown = errorOf(() -> inference.predict(PredictRequest.newBuilder().setModelName("no-such-model").putInputs("data", picture).build()));
+    PredictRequest request = PredictRequest.newBuilder().setModelName("no-such-model").putInputs("data", picture).build();
+    var unknown = errorOf(() -> inference.predict(request));
     System.out.println("no-such-model: " + unknown.getStatus().getCode() + " " + reasonOf(unknown));
 
     var registration = RegisterModelRequest.newBuilder().setArchive(archiveOf(listed, "digits")).setModelName("digits-java");

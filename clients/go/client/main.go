@@ -51,7 +51,8 @@ type reply interface {
 
 func show(step string, r reply) {
 	fields := r.GetOutput().GetJson().GetStructValue().GetFields()
-	fmt.Printf("%s: digit %v, %s, by %s %s\n", step, fields["digit"].GetNumberValue(), fields["name"].GetStringValue(), r.GetModelName(), r.GetModelVersion())
+	digit, name := fields["digit"].GetNumberValue(), fields["name"].GetStringValue()
+	fmt.Printf("%s: digit %v, %s, by %s %s\n", step, digit, name, r.GetModelName(), r.GetModelVersion())
 }
 
 // codeName returns a code's name as gRPC writes it: NOT_FOUND for codes.NotFound.
