@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import cast
 
 import torch
 
+from servegrpc.errors import InvalidInput
 from servegrpc.handlers.labels import map_class_to_label
 from servegrpc.handlers.rows import Row, row_text
 from servegrpc.handlers.text_handler import TextHandler
@@ -41,27 +41,22 @@ class TextClassifier(TextHandler):
         return list(map_class_to_label(torch.softmax(data, dim=1).tolist(), self.mapping))
 
     def get_insights(self, text_preprocess: Prepared, _: object, target: int = 0) -> list[object]:
-        """Return how much each word speaks for class `target`: captum's integrated gradients of the model's layer `embedding`.
-
-        With n-grams the words come first in both lists, then each n-gram.
-        """
-        try:
-            from captum.attr import LayerIntegratedGradients, TokenReferenceBase
-        except ImportError as error:
-            raise RuntimeError("Explanations need captum: pip install captum.") from error
-        numbers, tokens = text_preprocess
-        self.lig = self.lig or LayerIntegratedGradients(self.model, self.model.embedding)
-        reference = TokenReferenceBase().generate_reference(len(numbers), device=self.device).squeeze(0)
-        offsets = torch.zeros(1, dtype=torch.int64, device=self.device)
-        attributions = cast("LayerIntegratedGradients", self.lig).attribute(
-            numbers, reference, additional_forward_args=(offsets,), return_convergence_delta=False, target=target
-        )
-        importances = self.summarize_attributions(attributions).tolist()
-        return [{"importances": importances, "words": self.get_word_token(list(ngrams_iterator(tokens, self.ngrams)))}]
+        """Return how much less probable class `target` would be without each word: {"words", "importances"}."""
+        _, tokens = text_preprocess
+        shortened = [self._numbered(tokens[:index] + tokens[index + 1 :]) for index in range(len(tokens))]
+        probabilities = torch.softmax(self.inference([text_preprocess, *shortened]), dim=1)
+        if not 0 <= target < probabilities.shape[1]:
+            raise InvalidInput(
+                f"The model has no class {target} but {probabilities.shape[1]} of them, from 0.", field="inputs.target", row=0
+            )
+        whole, *without = probabilities[:, target].tolist()
+        return [{"words": tokens, "importances": [whole - one for one in without]}]
 
     def _prepare(self, row: Row, index: int) -> Prepared:
         text = self._remove_html_tags(row_text(row, index)).lower()
         text = self._remove_accented_characters(self._expand_contractions(text))
-        tokens = self._tokenize(self._remove_punctuation(text))
+        return self._numbered(self._tokenize(self._remove_punctuation(text)))
+
+    def _numbered(self, tokens: list[str]) -> Prepared:
         numbers = token_numbers(self.source_vocab, list(ngrams_iterator(tokens, self.ngrams)))
         return torch.as_tensor(numbers, dtype=torch.int64, device=self.device), tokens

@@ -8,6 +8,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -35,7 +36,6 @@ class TextHandler(BaseHandler):
         self.source_vocab: object = None
         self.tokenizer = get_tokenizer("basic_english")
         self.input_text: object = None
-        self.lig: object = None
 
     def initialize(self, context: Context) -> None:
         """Load the model, and the vocabulary of the archive: `source_vocab.pt`, `source_vocab.json`, or what the manifest names."""
@@ -46,6 +46,15 @@ class TextHandler(BaseHandler):
         path = Path(context.system_properties["model_dir"], named) if named else Path(self.get_source_vocab_path(context))
         self.source_vocab = load_vocabulary(path, trusted_pickle=self.model_yaml_config.get("trusted_pickle") is True)
         self.initialized = True
+
+    @cached_property
+    def lig(self) -> object:
+        """Captum's LayerIntegratedGradients of the model's layer `embedding`, for a `get_insights` of one's own."""
+        try:
+            from captum.attr import LayerIntegratedGradients
+        except ImportError as error:
+            raise RuntimeError("These explanations need captum: pip install captum.") from error
+        return LayerIntegratedGradients(self.model, self.model.embedding)
 
     def get_source_vocab_path(self, ctx: Context) -> str:
         """Return where the vocabulary is; RuntimeError when the archive has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -17,6 +18,8 @@ from servegrpc.handlers.rows import Row, as_tensor, row_input, stack
 from servegrpc.handlers.timing import timed
 
 if TYPE_CHECKING:
+    from captum.attr import IntegratedGradients
+
     from servegrpc.worker.context import Context
 
 
@@ -45,12 +48,16 @@ class VisionHandler(BaseHandler):
 
     def get_insights(self, tensor_data: torch.Tensor, _: object, target: int = 0) -> list[object]:
         """Return how much each pixel speaks for class `target`: captum's integrated gradients, in 15 steps."""
+        return cast("list[object]", self.ig.attribute(tensor_data, target=target, n_steps=15).tolist())
+
+    @cached_property
+    def ig(self) -> IntegratedGradients:
+        """Captum's IntegratedGradients of the model, imported when it is first asked for."""
         try:
             from captum.attr import IntegratedGradients
         except ImportError as error:
             raise RuntimeError("Explanations need captum: pip install captum.") from error
-        attributions = IntegratedGradients(self.model).attribute(tensor_data, target=target, n_steps=15)
-        return cast("list[object]", attributions.tolist())
+        return IntegratedGradients(self.model)
 
     def _tensor(self, row: Row, index: int) -> torch.Tensor:
         name, value = row_input(row, index)

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import sys
 
 import pytest
 import torch
@@ -117,13 +118,30 @@ def test_what_is_no_text_is_refused(tmp_path, value, message):
     assert refused.value.row == 1
 
 
-def test_explanations_ask_for_captum(tmp_path, monkeypatch):
-    """An explanation without captum → an error that says what to install."""
-    monkeypatch.setitem(__import__("sys").modules, "captum.attr", None)
+def test_explanations_weigh_each_word(tmp_path):
+    """A text with the header "explain" → by how much each word raises the class's probability; the text beside it is classified."""
     handler, context = start(tmp_path)
-    context.begin_batch(["a"], [{"explain": "True"}])
+    context.begin_batch(["a", "b"], [{"explain": "True"}, {}])
+    explained, classified = handler.handle([{"data": "Do not", "target": "1"}, {"data": "good"}], context)
+    whole, without_do, without_not = (expected(*numbers)["well"].expected for numbers in ((2, 3, 4), (3,), (2,)))
+    assert explained == {"words": ["do", "not"], "importances": pytest.approx([whole - without_do, whole - without_not], abs=1e-6)}
+    assert classified == expected(1)
+
+
+def test_a_class_that_is_not_there_is_refused(tmp_path):
+    """An explanation of class 2 of two → InvalidInput for that row."""
+    handler, context = start(tmp_path)
+    context.begin_batch(["a", "b"], [{}, {"explain": "True"}])
+    with pytest.raises(InvalidInput, match="no class 2 but 2") as refused:
+        handler.handle([{"data": "good"}, {"data": "good", "target": 2}], context)
+    assert refused.value.row == 1
+
+
+def test_integrated_gradients_ask_for_captum(tmp_path, monkeypatch):
+    """The attribute `lig`, as handlers for TorchServe use it, without captum → an error that says what to install."""
+    monkeypatch.setitem(sys.modules, "captum.attr", None)  # an import of it then fails
     with pytest.raises(RuntimeError, match="pip install captum"):
-        handler.handle([{"data": "good"}], context)
+        _ = start(tmp_path)[0].lig
 
 
 @pytest.mark.parametrize(
