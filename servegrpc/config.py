@@ -19,7 +19,7 @@ from servegrpc.errors import InvalidInput
 class ModelTable(BaseModel):
     """Settings of a model or of one version; None: not given."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     workers: int | None = Field(default=None, ge=0, le=MAX_WORKERS)
     max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)  # more than `workers`: their number follows the load
@@ -46,7 +46,7 @@ class ModelEntry(ModelTable):
 class ServerConfig(BaseModel):
     """All settings of `servegrpc serve`, under the names the TOML file uses; sizes in bytes, times in seconds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     inference_address: str = "127.0.0.1:7070"
     management_address: str = "127.0.0.1:7071"
@@ -78,7 +78,7 @@ class ServerConfig(BaseModel):
     private_key_file: Path | None = None
     client_ca_file: Path | None = None
     token_authorization: bool = False
-    token_lifetime_seconds: float = Field(default=3600.0, gt=0)
+    token_lifetime_seconds: float = Field(default=3600.0, gt=0, le=3e9)
     key_file: Path = Path("key_file.json")
     install_requirements: bool = False  # whether the Python packages that an archive asks for are installed for it
     allowed_urls: tuple[str, ...] = ()  # regular expressions; a URL that one of them matches whole may be downloaded

@@ -21,7 +21,7 @@ Examples:
 @click.option(
     "--key-file", type=click.Path(dir_okay=False, path_type=Path), default="key_file.json", show_default=True, help="The server's key file."
 )
-@click.option("--lifetime-seconds", type=click.FloatRange(0), default=3600.0, show_default=True, help="How long the key is good for.")
+@click.option("--lifetime-seconds", type=click.FloatRange(0, 3e9), default=3600.0, show_default=True, help="How long the key is good for.")
 def token(port: str, key_file: Path, lifetime_seconds: float) -> None:
     """Put a new key for PORT into the key file, and print it; the old key ends.
 

@@ -20,7 +20,7 @@ def write_toml(settings: Mapping[str, object]) -> str:
 
 def _table(path: list[str], table: Mapping[str, object]) -> list[str]:
     plain = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
-    lines = ["", f"[{'.'.join(map(_key, path))}]", *plain] if plain else []
+    lines = ["", f"[{'.'.join(map(_key, path))}]", *plain] if plain or not table else []
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _table([*path, key], value)
