@@ -19,6 +19,7 @@ from servegrpc.errors import QueueFull
 from servegrpc.reply import Reply
 
 WorkerT = TypeVar("WorkerT")
+PRIORITY_SECONDS = 10.0  # how much earlier a request of the highest priority counts as having arrived: nobody waits longer for those
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +27,7 @@ class Request:
     """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
 
     `answer` is called exactly once, from any thread, and must not block; before it, `message`, if given, for each message of a stream.
-    `deadline` is in monotonic seconds.
+    `deadline` is in monotonic seconds. `priority` is 0 for none, else 1 is the highest.
     """
 
     payload: bytes
@@ -38,6 +39,7 @@ class Request:
     arrived: float = field(default_factory=monotonic)
     message: Callable[[Reply], None] | None = None
     sequence: LiveSequence | None = None
+    priority: int = 0
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run
@@ -46,6 +48,11 @@ class Request:
     def streamed(self) -> bool:
         """Whether its caller takes more than one message."""
         return self.message is not None
+
+    @property
+    def place(self) -> float:
+        """When it counts as having arrived: one with a priority `PRIORITY_SECONDS / priority` before it has."""
+        return self.arrived - (PRIORITY_SECONDS / self.priority if self.priority else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Assignment(Generic[WorkerT]):
 
 
 class BatchQueue(Generic[WorkerT]):
-    """A bounded first-come first-served queue that turns waiting requests into batches for idle workers.
+    """A bounded queue that turns waiting requests into batches for idle workers: first come, first served, by `Request.place`.
 
     Work-conserving: an idle worker takes what waits at once, up to `batch_size` requests. With `max_batch_delay_seconds` a batch that is
     not full waits until its oldest request has waited that long since arrival. A worker holds at most two hand-overs: the second is
@@ -78,6 +85,7 @@ class BatchQueue(Generic[WorkerT]):
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
         self._waiting = 0  # requests in _requests that are still wanted
+        self._ranked = False  # some have had a priority: those in _requests need not lie in the order of arrival
         self._pinned: dict[WorkerT, deque[Request]] = {}  # requests of sequences, by the worker that has their state
         self._bound: dict[WorkerT, set[LiveSequence]] = {}
         self._held = 0  # requests in _pinned, or behind another of their sequence, that are still wanted
@@ -109,8 +117,17 @@ class BatchQueue(Generic[WorkerT]):
                 self._put_in_sequence(request, request.sequence)
             else:
                 request.waiting = True
-                self._requests.append(request)
+                self._append(request)
                 self._waiting += 1
+
+    def _append(self, request: Request) -> None:
+        """Put a request behind all that go before it; without a priority at the end, whatever is there."""
+        if not request.priority:
+            self._requests.append(request)
+            return
+        self._ranked = True
+        behind = (index for index, other in enumerate(self._requests) if other.place > request.place)
+        self._requests.insert(next(behind, len(self._requests)), request)
 
     def _put_in_sequence(self, request: Request, sequence: LiveSequence) -> None:
         if sequence.lost:
@@ -120,7 +137,7 @@ class BatchQueue(Generic[WorkerT]):
         if sequence.busy:
             sequence.waiting.append(request)
         elif sequence.worker is None:
-            self._requests.append(request)
+            self._append(request)
         else:
             self._pinned.setdefault(sequence.worker, deque()).append(request)  # type: ignore[arg-type]  # it is a WorkerT
         sequence.busy = True
@@ -285,7 +302,7 @@ class BatchQueue(Generic[WorkerT]):
                 self._assign_live(now, batches, dropped)
                 return Assignment(batches, dropped, next_at)
             while self._waiting:
-                due = self._oldest().arrived + self.max_batch_delay_seconds
+                due = self._oldest_arrival() + self.max_batch_delay_seconds
                 full = self._waiting >= self.batch_size
                 if not self._idle and not (full and prefetch and self._half_busy):
                     break
@@ -331,10 +348,12 @@ class BatchQueue(Generic[WorkerT]):
         full_batches = self._waiting // self.batch_size
         return self.batch_size * max(1, min(calls, -(-full_batches // workers)))
 
-    def _oldest(self) -> Request:
+    def _oldest_arrival(self) -> float:
         while not self._requests[0].waiting:
             self._requests.popleft()
-        return self._requests[0]
+        if self._ranked:
+            return min(request.arrived for request in self._requests if request.waiting)
+        return self._requests[0].arrived
 
     def _take(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request] | None = None) -> list[Request]:
         source = self._requests if pinned is None else pinned

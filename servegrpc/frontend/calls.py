@@ -57,6 +57,7 @@ def submit(
     *,
     headers: tuple[tuple[str, str], ...] = (),
     timeout_seconds: float = math.inf,
+    priority: int = 0,
     sequence_id: str = "",
     sequence_start: bool | None = None,
     sequence_end: bool = False,
@@ -70,7 +71,7 @@ def submit(
     call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
     pool = registry.get(route.model_name, route.model_version).pool
     deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
-    request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers)
+    request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers, priority=priority)
     if sequence_id:
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
     call.on_cancel = partial(leave, call, pool, request)

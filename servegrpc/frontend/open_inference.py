@@ -86,6 +86,7 @@ class OpenInferenceService:
             call,
             headers=options.headers,
             timeout_seconds=options.timeout_seconds,
+            priority=options.priority,
             sequence_id=options.sequence_id,
             sequence_start=options.sequence_start,
             sequence_end=options.sequence_end,

@@ -25,6 +25,7 @@ PLATFORM, BACKEND = "pytorch", "python"
 EXTENSIONS = (
     "classification",
     "sequence",
+    "schedule_policy",
     "model_configuration",
     "model_repository",
     "model_repository(unload_dependents)",

@@ -93,6 +93,7 @@ class StreamInfer:
             min(stream.deadline, monotonic() + options.timeout_seconds),
             forwarded_headers(stream.metadata) + options.headers,
             message=self._message,
+            priority=options.priority,
         )
         if options.sequence_id:
             begin_in_sequence(pool, request, options.sequence_id, start=options.sequence_start, end=options.sequence_end)

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import urllib.request
+from queue import SimpleQueue
 
 import grpc
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oip import InferenceServerException, outputs, service_pb2, tensor
 from oip_requests import MALFORMED, raw_tensors
+from servers import until
 
 from servegrpc.values import BY_NAME
 from servegrpc.wire.open_inference_inputs import CONTENTS
@@ -98,6 +101,28 @@ def test_timeout(triton):
         triton.infer("same", [tensor("x", np.zeros(1, np.float32))], timeout=1)  # a microsecond
     assert raised.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert triton.get_inference_statistics("same").model_stats[0].execution_count == runs
+
+
+def accepted(server, model):
+    """Return how many requests of a model have been queued, those that a worker has got among them."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as response:
+        text = response.read().decode()
+    names = ("servegrpc_queue_seconds_count", "servegrpc_queued_requests")
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(names) and f'model_name="{model}"' in line)
+
+
+def test_priority(triton_server, triton, gate):
+    """A worker is busy and a request of high priority comes last → it is run before others that came before it."""
+    before, done = accepted(triton_server, "hold"), SimpleQueue()
+    paths = {"busy": (gate.path, 0), **{f"none {number}": ("/dev/null", 0) for number in range(4)}, "first": ("/dev/null", 1)}
+    for count, (name, (path, priority)) in enumerate(paths.items(), start=1):
+        text = tensor("PATH", np.array([path], dtype=object))
+        triton.async_infer("hold", [text], lambda result, error, name=name: done.put((name, result)), priority=priority)
+        until(lambda count=count: accepted(triton_server, "hold") == before + count)
+    gate.wait_entered()
+    gate.open()
+    numbers = {name: result.as_numpy("NUMBER")[0] for name, result in (done.get(timeout=SECONDS) for _ in paths)}
+    assert numbers["busy"] < numbers["first"] < numbers["none 1"] < numbers["none 2"]  # "none 0" may have been handed over before
 
 
 def test_unknown_output(triton):
