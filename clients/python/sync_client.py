@@ -29,6 +29,10 @@ def walk(client: Client, picture: bytes) -> None:
     for part in client.stream("digits", {"data": picture}, timeout=10):
         show("stream", part)
 
+    with client.session("digits", timeout=10) as session:
+        show("session", session.predict({"data": picture}))
+        show("session", session.predict({"data": BAR}))
+
     try:
         client.predict("digits", {"data": picture}, timeout=0)  # no time at all
     except CallError as error:

@@ -9,7 +9,7 @@ Needs grpcio, protobuf and numpy; loads nothing of the server, and torch only wh
 from servegrpc.client.aio import AsyncClient
 from servegrpc.client.connection import Tls
 from servegrpc.client.errors import CallError
-from servegrpc.client.results import HealthStatus, Model, ModelEvent, ModelSettings, ModelVersion, Prediction, Timing, Worker
+from servegrpc.client.results import HealthStatus, Model, ModelEvent, Models, ModelSettings, ModelVersion, Prediction, Timing, Worker
 from servegrpc.client.session import AsyncSession, Session
 from servegrpc.client.sync import Client
 
@@ -23,6 +23,7 @@ __all__ = [
     "ModelEvent",
     "ModelSettings",
     "ModelVersion",
+    "Models",
     "Prediction",
     "Session",
     "Timing",
