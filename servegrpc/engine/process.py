@@ -115,7 +115,7 @@ class ProcessWorker:
     def start(self, fork_server: ForkServer, output: OutputPump) -> None:
         """Send what to load, and ask for the fork. Raises when there is no descriptor left, or the configuration is too long."""
         spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
-        spec["model_config"] = yaml.safe_dump(self._spec.handler.model_config)  # JSON has no keys but text, and no dates
+        spec["model_config"] = yaml.safe_dump(self._spec.handler.model_config, sort_keys=False)  # JSON has no keys but text, and no dates
         load = {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads}
         try:
             self._channel.send(Kind.LOAD, load)  # it lies in the socket until the worker is there

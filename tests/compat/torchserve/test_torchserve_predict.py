@@ -152,6 +152,14 @@ def test_no_inputs(torchserve, register):
     assert torchserve.predictions(torchserve.request(model_name=kinds)).prediction == b"{}"
 
 
+def test_model_config(torchserve, register):
+    """A model-config.yaml → the handler sees all of it, in the file's order."""
+    code = "def handle(data, context):\n    return data and [context.model_yaml_config] * len(data)\n"
+    config = "minWorkers: 1\nbatchSize: 2\nhandler:\n  z: 1\n  a: [1.5, yes]\n"
+    reply = torchserve.predict(register("configured", code=code, config=config))
+    assert reply == json.dumps({"minWorkers": 1, "batchSize": 2, "handler": {"z": 1, "a": [1.5, True]}}, indent=2).encode()
+
+
 def test_no_model_name(torchserve, refused):
     """No model name → INTERNAL that names the parameter."""
     assert refused(torchserve.predict, "") == ("INTERNAL", "Parameter model_name is required.", "BadRequestException.()")
