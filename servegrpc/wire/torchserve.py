@@ -119,5 +119,5 @@ def stream_status(end: Reply) -> bytes:
 
 
 def sequence_field(sequence_id: str) -> bytes:
-    """Return what is to be added to a reply of StreamPredictions2, to say which sequence it is of."""
-    return PredictionResponse(sequence_id=sequence_id).SerializeToString()
+    """Return what is to be added to a reply of StreamPredictions2, to say which sequence it is of, if any."""
+    return PredictionResponse(sequence_id=sequence_id).SerializeToString() if sequence_id else b""
