@@ -334,9 +334,9 @@ class BatchQueue(Generic[WorkerT]):
 
     def _assign_live(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> None:
         """Give what waits to those that have the most room, in equal shares."""
+        share = -(-self._waiting // max(1, len(self._idle)))
         while self._waiting and self._idle:
             worker = min(self._idle, key=self._in_flight.__getitem__)
-            share = -(-self._waiting // len(self._idle))
             batch = self._take(now, min(self._live - self._in_flight[worker], share), dropped)
             if batch:
                 self._occupy(worker, batch)
