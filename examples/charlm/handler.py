@@ -13,6 +13,7 @@ class CharLMHandler(GenerationHandler):
 
     def load(self, context):
         """Return the network with its weights, which are stored as 16-bit numbers, and its tokenizer."""
+        torch.set_num_threads(1)  # so small a network is slower on several
         model = CharLM()
         weights = torch.load(Path(context.system_properties["model_dir"]) / "charlm.pt", weights_only=True)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
