@@ -30,8 +30,12 @@ async def walk(client: AsyncClient, picture: bytes) -> None:
     async for part in client.stream("digits", {"data": picture}, timeout=10):
         show("stream", part)
 
+    async with client.session("digits", timeout=10) as session:
+        show("session", await session.predict({"data": picture}))
+        show("session", await session.predict({"data": BAR}))
+
     try:
-        await client.predict("digits", {"data": picture}, timeout=0)  # no time at all
+        await client.wait_ready("no-such-model", timeout=0.2)  # waits until its deadline
     except CallError as error:
         print("deadline:", error.code.name)
 

@@ -34,7 +34,7 @@ def walk(client: Client, picture: bytes) -> None:
         show("session", session.predict({"data": BAR}))
 
     try:
-        client.predict("digits", {"data": picture}, timeout=0)  # no time at all
+        client.wait_ready("no-such-model", timeout=0.2)  # waits until its deadline
     except CallError as error:
         print("deadline:", error.code.name)
 

@@ -7,6 +7,7 @@ calls TorchServe's methods by name.
 import json
 import sys
 from pathlib import Path
+from queue import SimpleQueue
 
 import grpc
 from google.protobuf.empty_pb2 import Empty
@@ -56,10 +57,12 @@ def walk(channel: grpc.Channel, management: grpc.Channel, picture: bytes) -> Non
     for reply in stream_predictions_2(iter([request, request]), timeout=10):
         show("session", reply)
 
+    none_comes: SimpleQueue = SimpleQueue()
     try:
-        predictions(request, timeout=0)  # no time at all
+        list(stream_predictions_2(iter(none_comes.get, None), timeout=0.2))  # waits for requests until its deadline
     except grpc.RpcError as error:
         print("deadline:", error.code().name)
+    none_comes.put(None)
 
     try:
         predictions(PredictionsRequest(model_name="no-such-model", input={"data": picture}), timeout=10)
