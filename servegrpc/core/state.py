@@ -23,6 +23,11 @@ log = structlog.get_logger()
 
 FILE_NAME = "servegrpc.sqlite"
 FORMAT = 1
+PRIMARY_CODE = 0xFF  # of SQLite's error codes; the rest says more
+NOT_THE_FILE = (  # what these say is no damage: another server, the disk, the rights
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_NOMEM),
+)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS versions (
     position INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of registration
@@ -33,6 +38,7 @@ CREATE TABLE IF NOT EXISTS versions (
     UNIQUE (name, version)
 )
 """
+ALL_VERSIONS = "SELECT name, version, is_default, registration FROM versions ORDER BY position"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +65,19 @@ class StateStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
                 self._database = _open(file)
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.Error, ValueError) as error:
+                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & PRIMARY_CODE in NOT_THE_FILE:
+                    raise
                 aside = _set_aside(file)
                 log.error("state file is damaged; what was registered is forgotten", cause=str(error), kept_as=aside.name)
                 self._database = _open(file)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.Error) as error:
             raise ServerError(f"The state in --state-dir cannot be used: {_cause(error)}.") from error
 
     def versions(self) -> list[SavedVersion]:
         """Return what is registered, in the order of registration; an entry that cannot be read is left out, with an error in the log."""
         with self._changing() as database:
-            rows = database.execute("SELECT name, version, is_default, registration FROM versions ORDER BY position").fetchall()
+            rows = database.execute(ALL_VERSIONS).fetchall()
         saved = []
         for name, version, is_default, registration in rows:
             try:
@@ -120,24 +126,25 @@ class StateStore:
         try:
             with self._lock, self._database:
                 yield self._database
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:  # ValueError: damaged while the server ran
             raise ServerError(f"The state in --state-dir cannot be saved: {_cause(error)}. Nothing was changed.") from error
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    """Return a connection that nobody else can have; sqlite3.DatabaseError but not OperationalError when the file is damaged."""
+    """Return a connection that nobody else can have. Raises sqlite3.Error, or ValueError for an error text that is damaged too."""
     database = sqlite3.connect(file, timeout=0, check_same_thread=False)
+    database.text_factory = lambda raw: raw.decode(errors="replace")
     try:
         database.execute("PRAGMA locking_mode = EXCLUSIVE")
         database.execute("PRAGMA synchronous = FULL")
-        (found,) = database.execute("PRAGMA quick_check").fetchone()
+        (found,) = database.execute("PRAGMA integrity_check").fetchone()
         (number,) = database.execute("PRAGMA user_version").fetchone()
         if found != "ok" or number not in (0, FORMAT):
             raise sqlite3.DatabaseError(found if found != "ok" else f"it has format {number}, this version knows {FORMAT}")
         with database:
             database.execute(SCHEMA)
             database.execute(f"PRAGMA user_version = {FORMAT}")
-            database.execute("SELECT name, version, is_default, registration FROM versions LIMIT 1")
+        database.execute(ALL_VERSIONS).fetchall()  # what cannot be read shall be known now
     except BaseException:
         database.close()
         raise

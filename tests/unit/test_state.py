@@ -1,6 +1,7 @@
 """What is registered, kept in a file."""
 
 import sqlite3
+from random import Random
 
 import pytest
 
@@ -103,6 +104,23 @@ def test_damaged_file(store, open_store, tmp_path, capsys):
         assert (tmp_path / "state" / f"{FILE_NAME}.damaged-{number}").read_bytes().startswith(b"not a database")
     assert "state file is damaged" in capsys.readouterr().out
     assert shown(open_store().versions()) == [("a", "1.0", True)]
+
+
+def test_bytes_that_flip(store, open_store, tmp_path):
+    """Any bytes of the file are damaged → it opens all the same: with what can be read, or set aside."""
+    for number in range(30):
+        store.put(f"m{number}", "1.0", Registration("a.mar", workers=number))
+    store.close()
+    file, random = tmp_path / "state" / FILE_NAME, Random(7)
+    whole = file.read_bytes()
+    for flips in (1, 1, 1, 1, 5, 50) * 10:
+        damaged = bytearray(whole)
+        for _ in range(flips):
+            damaged[random.randrange(len(damaged))] = random.randrange(256)
+        file.write_bytes(damaged)
+        store = open_store()
+        assert len(store.versions()) <= 30
+        store.close()
 
 
 def test_cut_off_file(store, open_store, tmp_path):
