@@ -1,6 +1,7 @@
 """Each weight format, made on the spot and loaded by BaseHandler."""
 
 import base64
+import importlib
 import shutil
 import sys
 import warnings
@@ -181,6 +182,15 @@ def test_trusted_pickle_loads(tmp_path, net, state):
     """The same with trusted_pickle: true → loads."""
     torch.save(State(state), tmp_path / "net.pt")
     assert_predicts(load(tmp_path, "net.pt", write_model(tmp_path, "trusted_net.py"), trusted_pickle=True), net)
+
+
+def test_trusted_whole_model_loads(tmp_path, monkeypatch):
+    """A whole pickled model with its model file and trusted_pickle: true → that model."""
+    write_model(tmp_path, "whole_net.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = importlib.import_module("whole_net").Net()
+    torch.save(model, tmp_path / "net.pt")
+    assert_predicts(load(tmp_path, "net.pt", "whole_net.py", trusted_pickle=True), model)
 
 
 @pytest.mark.parametrize(
