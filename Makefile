@@ -79,4 +79,4 @@ clients-test: $(VENV)/.installed build/tritonclient ## Build and run the program
 	python -m pytest -q tests/clients
 
 clean: ## Remove what was built and installed
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build clients/typescript/node_modules clients/typescript/dist clients/typescript/web/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
