@@ -21,7 +21,7 @@ MOST = 64  # of one stream
 class OpenRequests:
     """What is in work for a stream. Calls may come from any thread; `taken` and `half_closed` come one after the other.
 
-    `on_end` is called when the stream has ended, or its caller has left.
+    `on_end` is called when the stream has ended, or its caller has left. Once it has `ended`, nothing may be sent.
     """
 
     def __init__(self, stream: Stream, on_end: Callable[[], None]) -> None:
@@ -31,6 +31,7 @@ class OpenRequests:
         self._open: dict[Request, WorkerPool] = {}
         self._reading = True
         self._half_closed = False
+        self.ended = False
         stream.on_cancel = self._leave
         stream.on_room = self._mind_reader
         stream.read_next()
@@ -56,7 +57,7 @@ class OpenRequests:
     def taken(self) -> None:
         """Read the caller's next message, now or when there is room for it: this one has been started or refused."""
         with self._lock:
-            reading = self._reading = len(self._open) < MOST
+            reading = self._reading = len(self._open) < MOST and not self.ended
         if reading:
             self._stream.read_next()
 
@@ -66,21 +67,25 @@ class OpenRequests:
             self._half_closed = True
             done = not self._open
         if done:
-            self._end()
+            self.end(Reply(empty=True))
+
+    def end(self, status: Reply) -> None:
+        """End the stream, if it has not ended; what is still in work is answered to nobody."""
+        with self._lock:
+            first, self.ended = not self.ended, True
+        if first:
+            self._stream.answer(status)
+            self._leave()
 
     def _done(self, request: Request) -> None:
         with self._lock:
             del self._open[request]
-            ended, read = self._half_closed and not self._open, not self._reading
+            last, read = self._half_closed and not self._open, not self._reading and not self.ended
             self._reading = True
-        if ended:
-            self._end()
+        if last:
+            self.end(Reply(empty=True))
         elif read:
             self._stream.read_next()
-
-    def _end(self) -> None:
-        self._on_end()
-        self._stream.answer(Reply(empty=True))
 
     def _leave(self) -> None:
         for request, pool in self._in_work():
