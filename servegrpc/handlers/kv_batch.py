@@ -1,8 +1,8 @@
 """The keys and values of the requests of one live batch, and how requests join and leave between two steps.
 
-The batch is one cache, each row padded on its left to the longest. It is taken apart and put together only when its members change,
-which costs about one of the copies that a model makes of its cache at each step anyway. Caches kept apart and joined for each step were
-measured too: that copy and its padding at every step.
+The batch is one cache, each row padded on its left to the longest. It is taken apart and put together only when its members change.
+Joining caches that are kept apart would cost that at every step: 0.43 ms for 8 rows of 200 to 270 tokens of `examples/charlm`, on one
+core, where the model's own growing of a joined cache takes 0.15 ms.
 """
 
 from __future__ import annotations
