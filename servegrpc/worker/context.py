@@ -87,19 +87,19 @@ class Context:
 
     def __init__(
         self,
-        *,
         model_name: str,
         model_dir: str,
         manifest: dict[str, object],
         batch_size: int,
-        gpu_id: int | None,
-        model_yaml_config: dict[str, object],
-        metrics: HandlerMetrics | None = None,
+        gpu: int | None,
+        mms_version: str = "0.12.0",
         limit_max_image_pixels: bool = True,
+        metrics: HandlerMetrics | None = None,
+        model_yaml_config: dict[str, object] | None = None,
     ) -> None:
         self.model_name = model_name
         self.manifest = manifest
-        self.model_yaml_config = model_yaml_config
+        self.model_yaml_config = model_yaml_config or {}
         self.metrics = metrics or HandlerMetrics(model_name)
         self.request_ids: dict[int, str] | None = None
         self.stopping_criteria: Sequence[Callable[..., object] | None] | Mapping[str, Callable[..., object] | None] | None = None
@@ -112,10 +112,10 @@ class Context:
         self._request_processor: list[RequestProcessor] | None = None
         self._system_properties = SystemProperties(
             model_dir=model_dir,
-            gpu_id=gpu_id,
+            gpu_id=gpu,
             batch_size=batch_size,
             server_name="MMS",  # handlers written for TorchServe may check both
-            server_version="0.12.0",
+            server_version=mms_version,
             limit_max_image_pixels=limit_max_image_pixels,
         )
 

@@ -109,7 +109,7 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
         model_dir=str(folder),
         manifest=spec["manifest"],
         batch_size=spec["batch_size"],
-        gpu_id=spec["gpu"],
+        gpu=spec["gpu"],
         limit_max_image_pixels=config.get("limitMaxImagePixels", True),
         model_yaml_config=config,
     )

@@ -12,7 +12,7 @@ def context() -> Context:
         model_dir="m",
         manifest={"model": {}},
         batch_size=4,
-        gpu_id=None,
+        gpu=None,
         model_yaml_config={"handler": {"profile": True}},
     )
     context.begin_batch(["id-a", "id-b"], [{"trace": "1"}, {"ts_request_sequence_id": "s7"}])
@@ -40,7 +40,7 @@ def test_request_ids_by_position(context):
 
 def test_no_request_ids_before_the_first_batch():
     """During initialize → request_ids is None and so is each id."""
-    context = Context(model_name="m", model_dir=".", manifest={}, batch_size=1, gpu_id=0, model_yaml_config={})
+    context = Context(model_name="m", model_dir=".", manifest={}, batch_size=1, gpu=0, model_yaml_config={})
     assert context.request_ids is None
     assert context.get_request_id() is None
 
@@ -108,4 +108,4 @@ def test_request_processor_can_be_replaced(context):
 def test_equality(context):
     """Two contexts → equal only to themselves or to one with the same attributes."""
     assert context == context  # noqa: PLR0124 - equality is what is tested
-    assert context != Context(model_name="x", model_dir="m", manifest={}, batch_size=1, gpu_id=None, model_yaml_config={})
+    assert context != Context(model_name="x", model_dir="m", manifest={}, batch_size=1, gpu=None, model_yaml_config={})

@@ -36,7 +36,7 @@ def start(config=None, headers=None, folder="."):
         model_dir=str(folder),
         manifest={"model": {"modelFile": "m.py"}},
         batch_size=2,
-        gpu_id=None,
+        gpu=None,
         model_yaml_config=config or {},
     )
     handler = DoublingHandler()
@@ -136,7 +136,7 @@ def test_a_bad_row_among_requests_of_other_kinds_is_named(row, message):
 
 def test_a_handler_without_explanations_says_so():
     """The header "explain" and no get_insights → InvalidInput."""
-    context = Context(model_name="m", model_dir=".", manifest={}, batch_size=1, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="m", model_dir=".", manifest={}, batch_size=1, gpu=None, model_yaml_config={})
     context.begin_batch(["a"], [{"explain": "True"}])
     handler = BaseHandler()
     with pytest.raises(InvalidInput, match="no method get_insights"):

@@ -50,7 +50,7 @@ def start(handler, folder, model, config=None):
         model_dir=str(folder),
         manifest={"model": {"modelFile": name}},
         batch_size=4,
-        gpu_id=None,
+        gpu=None,
         model_yaml_config=config or {},
     )
     handler.initialize(context)

@@ -32,7 +32,7 @@ def example():
 def digits(example):
     handler = example("handler").DigitHandler()
     manifest = {"model": {"modelFile": "model.py", "serializedFile": "digits.pt"}}
-    context = Context(model_name="digits", model_dir=str(EXAMPLE), manifest=manifest, batch_size=64, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="digits", model_dir=str(EXAMPLE), manifest=manifest, batch_size=64, gpu=None, model_yaml_config={})
     handler.initialize(context)
 
     def predict(pictures: list[bytes]) -> list[dict[str, object]]:

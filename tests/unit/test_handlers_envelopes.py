@@ -15,7 +15,7 @@ from servegrpc.worker.context import Context
 
 def make_context(headers=({}, {})):
     manifest = {"model": {"modelName": "net", "modelVersion": "1.0"}}
-    context = Context(model_name="net", model_dir=".", manifest=manifest, batch_size=2, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="net", model_dir=".", manifest=manifest, batch_size=2, gpu=None, model_yaml_config={})
     context.begin_batch(["id-0", "id-1"], headers)
     return context
 

@@ -41,7 +41,7 @@ def start():
     def start(*arguments, headers=None):
         handler = Stepwise(*arguments)
         started.append(handler)
-        context = Context(model_name="m", model_dir=".", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
+        context = Context(model_name="m", model_dir=".", manifest={}, batch_size=8, gpu=None, model_yaml_config={})
         headers = headers or [{}] * 5
         context.begin_batch([str(index) for index, _ in enumerate(headers)], headers)
         return handler, context
@@ -175,7 +175,7 @@ def test_gradients_are_off_on_its_threads(tmp_path):
 
     handler = Watching()
     files = {"modelFile": "line_net.py"}
-    context = Context(model_name="m", model_dir=str(tmp_path), manifest={"model": files}, batch_size=2, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="m", model_dir=str(tmp_path), manifest={"model": files}, batch_size=2, gpu=None, model_yaml_config={})
     handler.initialize(context)
     handler.handle = MicroBatching(handler)
     context.begin_batch(["a", "b"], [{}, {}])

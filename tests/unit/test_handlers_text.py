@@ -46,7 +46,7 @@ def start(folder, words=WORDS, name="source_vocab.pt", **config):
     manifest = {"model": {"modelFile": "bag_net.py"}}
     if not name.startswith("source_vocab"):
         manifest["model"]["sourceVocab"] = name
-    context = Context(model_name="bag", model_dir=str(folder), manifest=manifest, batch_size=4, gpu_id=None, model_yaml_config=config)
+    context = Context(model_name="bag", model_dir=str(folder), manifest=manifest, batch_size=4, gpu=None, model_yaml_config=config)
     handler = TextClassifier()
     handler.initialize(context)
     context.begin_batch(list("abcd"), [{}] * 4)

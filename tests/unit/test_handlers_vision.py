@@ -33,7 +33,7 @@ def start(handler, folder, **options):
         model_dir=str(folder),
         manifest={"model": {"modelFile": "means_net.py"}},
         batch_size=8,
-        gpu_id=None,
+        gpu=None,
         model_yaml_config={},
         **options,
     )

@@ -43,7 +43,7 @@ def state(net) -> dict[str, torch.Tensor]:
 def load(folder: Path, serialized: str | None = None, model_file: str | None = None, **config: object) -> tuple[BaseHandler, Context]:
     files = {"serializedFile": serialized, "modelFile": model_file}
     manifest = {"model": {key: value for key, value in files.items() if value}}
-    context = Context(model_name="net", model_dir=str(folder), manifest=manifest, batch_size=2, gpu_id=None, model_yaml_config=config)
+    context = Context(model_name="net", model_dir=str(folder), manifest=manifest, batch_size=2, gpu=None, model_yaml_config=config)
     handler = BaseHandler()
     handler.initialize(context)
     context.begin_batch(["a", "b"], [{}, {}])

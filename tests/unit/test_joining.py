@@ -9,7 +9,7 @@ from servegrpc.tensors import Declaration, parse_declaration
 from servegrpc.worker.context import Context
 from servegrpc.worker.joining import joined
 
-CONTEXT = Context(model_name="m", model_dir="", manifest={}, batch_size=4, gpu_id=None, model_yaml_config={})
+CONTEXT = Context(model_name="m", model_dir="", manifest={}, batch_size=4, gpu=None, model_yaml_config={})
 
 
 def declare(*names, outputs=("y",), datatype="FP32", shape=(-1, -1), **flags):

@@ -28,7 +28,7 @@ def load(tmp_path, monkeypatch):
     def load(handler, *, config=None, envelope="", **files):
         for name, code in files.items():
             (tmp_path / f"{name}.py").write_text(code)
-        context = Context(model_name="m", model_dir=str(tmp_path), manifest={}, batch_size=1, gpu_id=None, model_yaml_config=config or {})
+        context = Context(model_name="m", model_dir=str(tmp_path), manifest={}, batch_size=1, gpu=None, model_yaml_config=config or {})
         return load_handler(tmp_path, handler, context, envelope)
 
     yield load

@@ -22,7 +22,7 @@ def item(data, request_id, headers=()):
 
 def run(handle, *inputs, expose_errors=False):
     """Run a handler on requests with these inputs, named r0, r1, …; None is a request without inputs."""
-    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu=None, model_yaml_config={})
     runner = Runner(handle, context, Answers(CODECS, "m", "2.0", 5, expose_errors))
     return runner.run([item(data, f"r{index}", (("key", f"value-{index}"),)) for index, data in enumerate(inputs)], Outlet())
 
@@ -277,7 +277,7 @@ def test_unsendable_result(unsendable):
 
 def test_next_batch_is_not_affected():
     """A batch failed → the next one runs as usual."""
-    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu_id=None, model_yaml_config={})
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu=None, model_yaml_config={})
     runner = Runner(refuse_bad, context, Answers(CODECS, "m", "2.0", 5, expose_errors=False))
     assert [reply.code for reply in runner.run([item("bad", "a")], Outlet())] == [3]
     assert [result(reply) for reply in runner.run([item("good", "b")], Outlet())] == ["good"]

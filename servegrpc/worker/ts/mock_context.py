@@ -32,7 +32,7 @@ class MockContext(Context):
             model_dir=str(model_dir),
             manifest={"model": {key: name for key, name in files.items() if name}},
             batch_size=1,
-            gpu_id=int(gpu_id) if gpu_id not in (None, "") and torch.cuda.is_available() else None,
+            gpu=int(gpu_id) if gpu_id not in (None, "") and torch.cuda.is_available() else None,
             model_yaml_config=cast("dict[str, object]", config or {}),
             metrics=MetricsStore(uuid4(), model_name),
         )

@@ -36,7 +36,7 @@ class Service:
             model_dir=str(model_dir),
             manifest=manifest or {},
             batch_size=batch_size or 1,
-            gpu_id=gpu,
+            gpu=gpu,
             model_yaml_config=cast("dict[str, object]", config),
             metrics=metrics_cache,
             limit_max_image_pixels=limit_max_image_pixels,
