@@ -181,7 +181,9 @@ public final class InferenceServiceGrpc {
     /**
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
-     * A handler that returns once gives one message. Errors are those of Predict.
+     * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
+     * call stops the handler's work for it.
      * </pre>
      */
     public void predictStream(servegrpc.v1.PredictStreamRequest request,
@@ -191,8 +193,9 @@ public final class InferenceServiceGrpc {
 
     /**
      * <pre>
-     * Runs a sequence of requests, answered one by one in the order sent.
-     * The first request that fails ends the session with its status.
+     * Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
+     * The first request that fails ends the session with its status; ABORTED (SEQUENCE_LOST) says that the worker is gone, and the state with
+     * it. The session ends when the caller half-closes, leaves, or is idle for longer than the model's sequenceMaxIdleMSec.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<servegrpc.v1.PredictSessionRequest> predictSession(
@@ -262,7 +265,9 @@ public final class InferenceServiceGrpc {
     /**
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
-     * A handler that returns once gives one message. Errors are those of Predict.
+     * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
+     * call stops the handler's work for it.
      * </pre>
      */
     public void predictStream(servegrpc.v1.PredictStreamRequest request,
@@ -273,8 +278,9 @@ public final class InferenceServiceGrpc {
 
     /**
      * <pre>
-     * Runs a sequence of requests, answered one by one in the order sent.
-     * The first request that fails ends the session with its status.
+     * Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
+     * The first request that fails ends the session with its status; ABORTED (SEQUENCE_LOST) says that the worker is gone, and the state with
+     * it. The session ends when the caller half-closes, leaves, or is idle for longer than the model's sequenceMaxIdleMSec.
      * </pre>
      */
     public io.grpc.stub.StreamObserver<servegrpc.v1.PredictSessionRequest> predictSession(
@@ -318,7 +324,9 @@ public final class InferenceServiceGrpc {
     /**
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
-     * A handler that returns once gives one message. Errors are those of Predict.
+     * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
+     * call stops the handler's work for it.
      * </pre>
      */
     public java.util.Iterator<servegrpc.v1.PredictStreamResponse> predictStream(

@@ -352,7 +352,9 @@ export const InferenceService: GenService<{
   /**
    * Runs a model once and returns what its handler produces, message by message.
    *
-   * A handler that returns once gives one message. Errors are those of Predict.
+   * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
+   * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
+   * call stops the handler's work for it.
    *
    * @generated from rpc servegrpc.v1.InferenceService.PredictStream
    */
@@ -362,9 +364,10 @@ export const InferenceService: GenService<{
     output: typeof PredictStreamResponseSchema;
   },
   /**
-   * Runs a sequence of requests, answered one by one in the order sent.
+   * Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
    *
-   * The first request that fails ends the session with its status.
+   * The first request that fails ends the session with its status; ABORTED (SEQUENCE_LOST) says that the worker is gone, and the state with
+   * it. The session ends when the caller half-closes, leaves, or is idle for longer than the model's sequenceMaxIdleMSec.
    *
    * @generated from rpc servegrpc.v1.InferenceService.PredictSession
    */
