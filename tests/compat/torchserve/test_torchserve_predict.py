@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import grpc
 import pytest
@@ -9,6 +10,7 @@ import torch
 from google.protobuf.empty_pb2 import Empty
 from google.rpc import error_details_pb2, status_pb2
 from servers import until
+from torchserve_stubs import TorchServeClient
 
 NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
 VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
@@ -89,6 +91,15 @@ def handle(data, context):
     return [None] * len(data or [])
 """
 
+STATUS = """
+def handle(data, context):
+    if data is None:
+        return None
+    context.set_response_status(code=int(data[0]["data"]), phrase="so it is", idx=0)
+    context.set_response_header(0, "x-said", "so")
+    return ["body"] * len(data)
+"""
+
 pytestmark = pytest.mark.both_lanes
 
 
@@ -158,6 +169,31 @@ def test_model_config(torchserve, register):
     config = "minWorkers: 1\nbatchSize: 2\nhandler:\n  z: 1\n  a: [1.5, yes]\n"
     reply = torchserve.predict(register("configured", code=code, config=config))
     assert reply == json.dumps({"minWorkers": 1, "batchSize": 2, "handler": {"z": 1, "a": [1.5, True]}}, indent=2).encode()
+
+
+def test_metadata(torchserve, register):
+    """Metadata of the call → the handler sees it as request headers."""
+    request = torchserve.request(model_name=register("about"), input={"data": b"x"})
+    reply = json.loads(torchserve.predictions(request, metadata=(("trace", "t-1"),)).prediction)
+    assert reply["headers"]["trace"] == "t-1"
+
+
+def test_response_status(torchserve, register, refused):
+    """A handler that sets a status and a header on its response → the call ends with the status's code and phrase, and the header."""
+    model = register("status", code=STATUS)
+    assert refused(torchserve.predict, model, b"404") == ("NOT_FOUND", "so it is", SERVER_ERROR)
+    request = torchserve.request(model_name=model, input={"data": b"200"})
+    reply, call = torchserve.predictions.with_call(request)
+    assert (reply.prediction, dict(call.trailing_metadata())["x-said"]) == (b"body", "so")
+
+
+def test_too_large(torchserve, start_server, refused):
+    """A message that is larger than the server takes → RESOURCE_EXHAUSTED, naming size and limit."""
+    client = TorchServeClient(start_server("--max-message-bytes", 100_000))
+    code, text = refused(client.predict, "any", bytes(200_000))
+    client.close()
+    assert code == "RESOURCE_EXHAUSTED"
+    assert re.search(r"200\d\d\d vs\. 100000", text)
 
 
 def test_no_model_name(torchserve, refused):
