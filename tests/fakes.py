@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
 

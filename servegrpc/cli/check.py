@@ -13,11 +13,11 @@ from google.rpc import status_pb2
 from servegrpc.cli.progress import busy
 from servegrpc.cli.values import INPUT_HELP, brief, parse_input
 from servegrpc.config import ServerConfig
-from servegrpc.core.batching import Request
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
+from servegrpc.core.request import Request
 from servegrpc.core.requirements import PackageCache
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine

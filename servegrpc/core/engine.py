@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from servegrpc.core.batching import Request
 from servegrpc.core.placement import Device
+from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 
 

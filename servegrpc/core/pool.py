@@ -17,11 +17,12 @@ from time import monotonic
 
 import structlog
 
-from servegrpc.core.batching import BatchQueue, Request
+from servegrpc.core.batching import BatchQueue
 from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit, WorkerSpec
 from servegrpc.core.model import TRANSITIONS, ModelSettings, State
 from servegrpc.core.pace import Pace
 from servegrpc.core.placement import DeviceSlots
+from servegrpc.core.request import Request
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from servegrpc.errors import SequenceLimit, SequenceLost, SequenceUnknown
 
 if TYPE_CHECKING:
-    from servegrpc.core.batching import Request
+    from servegrpc.core.request import Request
 
 KEPT_ENDINGS = 10_000  # how many sequences are remembered after their end, to tell their callers why
 

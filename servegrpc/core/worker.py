@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from time import monotonic
 
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import UnknownRequestError, Worker, WorkerExit
 from servegrpc.core.placement import Device
+from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 
 

@@ -21,9 +21,9 @@ from typing import cast
 import structlog
 import yaml
 
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.pace import MAX_CALLS
+from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.channel import LANES, LEFT, PAUSED, Channel, ChannelError, Control, Kind, Replies
 from servegrpc.engine.forkserver import Fork, ForkServer

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import grpc
 
-from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.request import Request
 from servegrpc.errors import Code, ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply

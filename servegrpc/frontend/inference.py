@@ -6,9 +6,9 @@ from functools import partial
 
 import grpc
 
-from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.request import Request
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend import public
 from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, leave, new_request_id, put, submit, submit_stream

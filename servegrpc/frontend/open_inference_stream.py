@@ -6,8 +6,8 @@ from functools import partial
 from time import monotonic
 
 from servegrpc.compat.open_inference import infer_pb2
-from servegrpc.core.batching import Request
 from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.request import Request
 from servegrpc.errors import ServeError
 from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, new_request_id
 from servegrpc.frontend.client_memory import ClientMemory

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
+from servegrpc.core.request import Request
 from servegrpc.errors import ServeError
 from servegrpc.frontend.calls import leave, mind_reader, put
 from servegrpc.frontend.methods import Pump, Stream

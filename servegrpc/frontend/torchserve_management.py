@@ -17,10 +17,10 @@ from google.protobuf.message import Message
 
 from servegrpc.compat.torchserve import management_pb2 as pb
 from servegrpc.compat.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
-from servegrpc.core.batching import Request
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
+from servegrpc.core.request import Request
 from servegrpc.errors import ArchiveNotFound, InvalidArchive, InvalidInput, ModelLoadFailed, ServeError
 from servegrpc.frontend.calls import end_call, new_request_id
 from servegrpc.frontend.torchserve_json import describe, pretty

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from servegrpc.core.batching import Request
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.request import Request
 from servegrpc.errors import ServeError
 from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, new_request_id
 from servegrpc.frontend.methods import Pump, Stream

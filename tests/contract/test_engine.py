@@ -9,10 +9,10 @@ import pytest
 from fakes import FakeEngine, Script
 from servers import Gate
 
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import HandlerSpec, WorkerSpec
 from servegrpc.core.placement import CPU
 from servegrpc.core.pool import worker_ids
+from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
 from servegrpc.v1 import inference_pb2

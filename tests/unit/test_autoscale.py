@@ -6,11 +6,11 @@ import pytest
 from fakes import FakeEngine, ManualTimer
 
 from servegrpc.core.autoscale import CHECKS_TO_GROW, CHECKS_TO_SHRINK, Autoscaler
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import HandlerSpec
 from servegrpc.core.model import ModelSettings
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
+from servegrpc.core.request import Request
 
 ids = itertools.count()
 

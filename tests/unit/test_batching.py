@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from servegrpc.core.batching import BatchQueue, Request
+from servegrpc.core.batching import BatchQueue
+from servegrpc.core.request import Request
 from servegrpc.errors import QueueFull
 
 

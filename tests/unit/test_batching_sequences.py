@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from servegrpc.core.batching import BatchQueue, Request
+from servegrpc.core.batching import BatchQueue
+from servegrpc.core.request import Request
 from servegrpc.core.sequences import LiveSequence
 
 

@@ -7,11 +7,11 @@ from time import monotonic
 import pytest
 from fakes import FakeEngine, ManualTimer, Script
 
-from servegrpc.core.batching import Request
 from servegrpc.core.engine import HandlerSpec
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.placement import Device, DeviceSlots
 from servegrpc.core.pool import MAX_FAILURES, WorkerPool
+from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.core.worker import WorkerState
 from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, ServeError

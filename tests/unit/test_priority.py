@@ -5,7 +5,8 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from servegrpc.core.batching import PRIORITY_SECONDS, BatchQueue, Request
+from servegrpc.core.batching import BatchQueue
+from servegrpc.core.request import PRIORITY_SECONDS, Request
 from servegrpc.core.sequences import LiveSequence
 
 

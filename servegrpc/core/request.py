@@ -1,0 +1,55 @@
+"""One request, as the core has it from its arrival to its answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import NamedTuple
+
+from servegrpc.core.sequences import LiveSequence
+from servegrpc.reply import Reply
+
+PRIORITY_SECONDS = 10.0  # how much earlier a request of the highest priority counts as having arrived: nobody waits longer for those
+
+
+class Loss(NamedTuple):
+    """How a worker ended while it ran a request; `blameless` when what it was forked from ended."""
+
+    worker_id: int
+    cause: str
+    blameless: bool
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
+
+    `answer` is called exactly once, from any thread, and must not block; before it, `message`, if given, for each message of a stream.
+    `deadline` is in monotonic seconds. `priority` is 0 for none, else 1 is the highest.
+    """
+
+    payload: bytes
+    dialect: int
+    request_id: str
+    answer: Callable[[Reply], None]
+    deadline: float = math.inf
+    headers: tuple[tuple[str, str], ...] = ()
+    arrived: float = field(default_factory=monotonic)
+    message: Callable[[Reply], None] | None = None
+    sequence: LiveSequence | None = None
+    priority: int = 0
+    waiting: bool = False
+    held: bool = False  # it waits for one worker, or for another request of its sequence
+    left: bool = False  # its caller left while it was run
+
+    @property
+    def streamed(self) -> bool:
+        """Whether its caller takes more than one message."""
+        return self.message is not None
+
+    @property
+    def place(self) -> float:
+        """When it counts as having arrived: one with a priority `PRIORITY_SECONDS / priority` before it has."""
+        return self.arrived - (PRIORITY_SECONDS / self.priority if self.priority else 0.0)
