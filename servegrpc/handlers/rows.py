@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
+import numpy as np
 import torch
 
 from servegrpc.errors import InvalidInput
@@ -21,14 +22,15 @@ INPUT_NAMES = ("data", "body")
 def row_input(row: object, index: int) -> tuple[str, object]:
     """Return the name and value of a row's input; InvalidInput when it has neither "data" nor "body".
 
-    A row that is no mapping, as envelopes make them, is its own input.
+    A row that is no mapping, as envelopes make them, is its own input. A tensor of type BYTES with one element, as Triton's clients send a
+    file or a text, is that element.
     """
     if not isinstance(row, Mapping):
         return "data", row
     for name in INPUT_NAMES:
         value = row.get(name)
         if value is not None:
-            return name, value
+            return name, value.item() if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1 else value
     sent = ", ".join(f'"{name}"' for name in sorted(map(str, row))) or "none"
     raise InvalidInput(f'The input "data" (or "body") is missing; inputs sent: {sent}.', field="inputs", row=index)
 

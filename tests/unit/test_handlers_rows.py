@@ -1,12 +1,13 @@
-"""One tensor per row as one batch: without a copy where they lie evenly spaced."""
+"""The input of a row, and one tensor per row as one batch: without a copy where they lie evenly spaced."""
 
 import gc
 
+import numpy as np
 import pytest
 import torch
 
 from servegrpc.errors import InvalidInput
-from servegrpc.handlers.rows import stack
+from servegrpc.handlers.rows import row_input, row_text, stack
 
 
 def spaced(count, shape, step, dtype=torch.float32, offset=0):
@@ -62,3 +63,17 @@ def test_shapes_differ():
     with pytest.raises(InvalidInput, match="shape") as caught:
         stack([torch.zeros(2), torch.zeros(2), torch.zeros(3)])
     assert caught.value.row == 2
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_one_element_of_bytes_is_the_input(shape):
+    """A BYTES tensor with one element, as Triton's clients send a file → its bytes, as text where text is wanted."""
+    value = np.full(shape, b"file", dtype=object)
+    assert row_input({"data": value}, 0) == ("data", b"file")
+    assert row_text({"data": value}, 0) == "file"
+
+
+def test_other_arrays_are_left_as_they_are():
+    """Two elements of bytes, or one number → the array itself."""
+    for value in (np.array([b"a", b"b"], dtype=object), np.array([1.0])):
+        assert row_input({"body": value}, 0)[1] is value

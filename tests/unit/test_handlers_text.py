@@ -152,6 +152,7 @@ def test_integrated_gradients_ask_for_captum(tmp_path, monkeypatch):
         ("She'll stay, he'd've", "She will stay, he would have"),
         ("can't won't ain't", "cannot will not is not"),
         ("'cause", "because"),
+        ("will've", "will have"),
         ("the dog's", "the dogs"),
     ],
 )
