@@ -35,22 +35,34 @@ class Joined:
         self._batch_size = batch_size
 
     def __call__(self, rows: object, context: Context) -> list[object]:
-        """Return one result per request, each with as many rows as its inputs have."""
+        """Return one result per request, each with as many rows as its inputs have, or the error that it alone ends with."""
         checked: Sequence[Row] = rows  # type: ignore[assignment]  # the runner gives a list of rows; each is checked next
-        sizes = [self._size(row, index) for index, row in enumerate(checked)]
-        results: list[object] = [None] * len(sizes)
-        for group in self._groups(checked, sizes):
-            for index, result in self._run(checked, sizes, group, context):
-                results[index] = result
+        results: list[object] = [None] * len(checked)
+        sizes: dict[int, int] = {}
+        for index, row in enumerate(checked):
+            try:
+                sizes[index] = self._size(row)
+            except InvalidInput as error:
+                results[index] = error
+        groups = self._groups(checked, sizes)
+        for group in groups:
+            try:
+                for index, result in self._run(checked, sizes, group, context):
+                    results[index] = result
+            except Exception as error:
+                if len(groups) == 1:
+                    raise
+                for index in group:  # the others have their results
+                    results[index] = error
         return results
 
-    def _run(self, rows: Sequence[Row], sizes: Sequence[int], group: Sequence[int], context: Context) -> Iterator[tuple[int, object]]:
+    def _run(self, rows: Sequence[Row], sizes: Mapping[int, int], group: Sequence[int], context: Context) -> Iterator[tuple[int, object]]:
         try:
             returned = self._entry([self._join([rows[index] for index in group])], context)
         except InvalidInput as error:
             if len(group) == 1:
-                error.row = group[0]
-                raise
+                yield group[0], error
+                return
             for index in group:  # one by one, which tells whose it was
                 yield from self._run(rows, sizes, [index], context)
             return
@@ -58,7 +70,7 @@ class Joined:
             raise InvalidHandlerResult("the handler must return a list with one result: the joined requests are one row")
         yield from zip(group, self._split(returned[0], [sizes[index] for index in group]), strict=True)
 
-    def _size(self, row: Row, index: int) -> int:
+    def _size(self, row: Row) -> int:
         """Return how many rows a request has. Raises InvalidInput naming the input that is not as declared."""
         counts = set()
         for name, spec in self._declared.inputs.items():
@@ -67,20 +79,20 @@ class Joined:
                 continue
             if not _is_declared(value, spec):
                 what = f"must be a tensor of {spec.element.name} and of the shape {list(spec.shape)}"
-                raise InvalidInput(f"input '{name}' {what}", field=f"inputs.{name}", row=index)
+                raise InvalidInput(f"input '{name}' {what}", field=f"inputs.{name}")
             counts.add(len(value))  # type: ignore[arg-type]  # a tensor, as was checked
         if len(counts) != 1:
-            raise InvalidInput("the inputs differ in their first dimension, which counts rows", field="inputs", row=index)
+            raise InvalidInput("the inputs differ in their first dimension, which counts rows", field="inputs")
         size = counts.pop()
         if size > self._batch_size:
-            raise InvalidInput(f"the request has {size} rows; the model takes at most {self._batch_size}", field="inputs", row=index)
+            raise InvalidInput(f"the request has {size} rows; the model takes at most {self._batch_size}", field="inputs")
         return size
 
-    def _groups(self, rows: Sequence[Row], sizes: Sequence[int]) -> list[list[int]]:
+    def _groups(self, rows: Sequence[Row], sizes: Mapping[int, int]) -> list[list[int]]:
         """Return which requests go together: those of one shape, as many as fit."""
         groups: list[list[int]] = []
         open_groups: dict[object, tuple[list[int], int]] = {}
-        for index, size in enumerate(sizes):
+        for index, size in sizes.items():
             key = self._shape_key(rows[index])
             group, held = open_groups.get(key, ([], 0))
             if not group or held + size > self._batch_size:
