@@ -52,10 +52,11 @@ class Generation:
     own: KvBatch | None  # its row, while it is not in the batch
     sampler: Sampler | None = None  # none: the likeliest token
     tokens: list[int] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # to a caller that takes one answer
 
 
 class GenerationHandler(StepHandler):
-    """Streams the continuation of each prompt, as pieces of text. See `docs/streaming.md` for what callers may send.
+    """Streams the continuation of each prompt, as pieces of text; a unary caller gets it whole. See `docs/streaming.md` for what callers may send.
 
     Works with causal language models that keep the keys and values of all tokens and take `input_ids`, `attention_mask`, `position_ids`,
     `past_key_values` and `use_cache`. Override `load` for one that `transformers` does not load.
@@ -123,7 +124,8 @@ class GenerationHandler(StepHandler):
         generations = [_generation(request) for request in active]
         self._advance([generation for generation in generations if generation.logits is None])
         tokens = self._choose(generations)
-        return [self._say(generation, token) for generation, token in zip(generations, tokens, strict=True)]
+        entries = [self._say(generation, token) for generation, token in zip(generations, tokens, strict=True)]
+        return [entry if request.streamed else _whole(request, entry) for request, entry in zip(active, entries, strict=True)]
 
     def finish(self, request: StepRequest) -> None:
         """Forget the request; its row goes when the batch changes next."""
@@ -182,6 +184,14 @@ class GenerationHandler(StepHandler):
         if len(generation.tokens) == generation.options.max_new_tokens:
             return Last(piece + generation.text.rest())
         return piece or NOTHING
+
+
+def _whole(request: StepRequest, entry: object) -> object:
+    """Keep the pieces for a caller that takes one answer, and return all of them at the end."""
+    said = _generation(request).said
+    if entry is not NOTHING:
+        said.append(str(entry.value if isinstance(entry, Last) else entry))
+    return Last("".join(said)) if isinstance(entry, Last) else NOTHING
 
 
 def _generation(request: StepRequest) -> Generation:

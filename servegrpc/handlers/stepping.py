@@ -22,6 +22,7 @@ class StepRequest:
     request_id: str
     headers: Mapping[str, str] = field(default_factory=dict)
     deadline: float = math.inf
+    streamed: bool = True  # else its caller takes one answer: the last value
     state: object = None
 
     def time_remaining(self) -> float:

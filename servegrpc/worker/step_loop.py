@@ -88,7 +88,9 @@ class StepLoop:
                         live.flags = int(str(message.body.get("flags")))
 
     def _start(self, ticket: int, index: int, item: Item) -> None:
-        live = LiveRequest(ticket, index, item, StepRequest(None, item.request_id, dict(item.headers), item.deadline), monotonic_ns())
+        live = LiveRequest(
+            ticket, index, item, StepRequest(None, item.request_id, dict(item.headers), item.deadline, item.streamed), monotonic_ns()
+        )
         try:
             live.request.data = self._answers.decode(item)
             self._handler.start(live.request)

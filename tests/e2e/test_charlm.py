@@ -46,6 +46,12 @@ def test_text(client, charlm):
     assert {"the", "of"} & set("".join(pieces).split())
 
 
+def test_unary_call(client, charlm):
+    """A unary call → the whole text that a stream of the same request brings in pieces."""
+    whole = client.predict("charlm", {"prompt": "The Rays ", "max_new_tokens": 20}).output
+    assert whole == text(ask(client, "The Rays ", 20))
+
+
 def test_joining_and_leaving(client, charlm):
     """A caller joins while another's text is written, and leaves before it → both texts are those of callers who are alone."""
     alone = [text(ask(client, "The Rays of ", 200)), text(ask(client, "In this Experiment ", 30))]
