@@ -28,6 +28,7 @@ from servegrpc.errors import InvalidArchive
 DEFAULT_HANDLERS = (
     "base_handler",
     "dali_image_classifier",
+    "densenet_handler",
     "image_classifier",
     "image_segmenter",
     "object_detector",
