@@ -102,6 +102,17 @@ def test_register_without_workers(torchserve, put):
         assert reply == f'Model "{name}" Version: 1.0 registered with 0 initial workers. {advice}'
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("workers", "expected"), [('"per-core"', 0), ("2", 2)])
+def test_register_with_a_number_for_all_models(start_server, put, store, tmp_path, workers, expected):
+    """No workers asked for, and the server told how many models have → so many; "per-core" is for models of the start only."""
+    _, file = put()
+    (tmp_path / "servegrpc.toml").write_text(f"workers = {workers}\n")
+    client = TorchServeClient(start_server("--config", tmp_path / "servegrpc.toml", "--model-store", store))
+    assert f"registered with {expected} initial workers" in client.manage("RegisterModel", url=file, synchronous=True)
+    client.close()
+
+
 def test_register_without_waiting(torchserve, put):
     """Workers asked for, not waiting → in progress; soon they are there."""
     name, file = put()
