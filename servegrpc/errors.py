@@ -6,11 +6,11 @@
     ├── ModelLoadFailed, VersionExists, DefaultVersion
     ├── ArchiveNotFound, InvalidArchive, RequirementsFailed    what was packaged
     ├── HandlerError, InvalidHandlerResult           what the handler did
-    ├── WorkerLost, ResponseTimeout                  what happened to its process
+    ├── WorkerLost (PoisonRequest), ResponseTimeout  what happened to its process
     ├── TokenRefused, ModelApiDisabled               what the caller may not do
     ├── RegionExists, RegionNotFound                 memory that clients share with the server
     ├── SequenceUnknown, SequenceLost, SequenceLimit, SlowReader
-    └── RequestExpired, RequestCancelled, NotSupported, ServerError
+    └── RequestExpired, WouldMissDeadline, RequestCancelled, NotSupported, ServerError
 
 A message goes to callers as it is: it names the model, version or worker and says what to do next, without paths or traces.
 Reasons are those of `protos/servegrpc/v1/errors.proto`. Handlers, workers and the server all raise these; nothing here imports grpc.
@@ -184,6 +184,12 @@ class WorkerLost(ServeError):
     reason = "WORKER_LOST"
 
 
+class PoisonRequest(WorkerLost):
+    """A worker ended while it ran the request, and so did the one that then ran it alone: whoever sends it again ends a third."""
+
+    reason = "POISON_REQUEST"
+
+
 class ResponseTimeout(ServeError):
     """The handler took longer than the model's response timeout; its worker was killed."""
 
@@ -196,6 +202,13 @@ class RequestExpired(ServeError):
 
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXPIRED"
+
+
+class WouldMissDeadline(ServeError):
+    """Less time is left until the deadline than the model takes at its quickest."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "WOULD_MISS_DEADLINE"
 
 
 class RequestCancelled(ServeError):
