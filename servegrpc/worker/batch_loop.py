@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic_ns
@@ -23,6 +24,7 @@ class BatchLoop:
 
     def __init__(self, channel: Channel, runner: Runner, batch_size: int) -> None:
         self.channel = channel
+        self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
         self._received: deque[Batch | Replies | Control] = deque()  # while a handler waited for a slow reader
@@ -79,7 +81,8 @@ class LaneOutlet:
         """Send messages and answers now."""
         for reply in replies:
             reply.ticket = self._batch.ticket
-        self._loop.channel.send_replies(self._batch.lane, replies)
+        with self._loop.sending:
+            self._loop.channel.send_replies(self._batch.lane, replies)
 
     def flags(self, index: int) -> int:
         """Return what the server said last about a caller."""
