@@ -56,7 +56,7 @@ class Generation:
 
 
 class GenerationHandler(StepHandler):
-    """Streams the continuation of each prompt, as pieces of text; a unary caller gets it whole. `docs/streaming.md` says what they may send.
+    """Streams the continuation of each prompt, as pieces of text; a unary caller gets it whole. `docs/streaming.md` says what to send.
 
     Works with causal language models that keep the keys and values of all tokens and take `input_ids`, `attention_mask`, `position_ids`,
     `past_key_values` and `use_cache`. Override `load` for one that `transformers` does not load.
