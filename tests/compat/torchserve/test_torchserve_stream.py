@@ -5,6 +5,7 @@ from queue import SimpleQueue
 import grpc
 import pytest
 from google.rpc import error_details_pb2
+from servers import until
 
 SERVER_ERROR = "org.pytorch.serve.http.InternalServerException"
 NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
@@ -53,6 +54,15 @@ def handle(data, context):
         results.append(f"token {seen}")
         context.stopping_criteria.append(lambda _, done=seen == 3: done)
     return results
+"""
+
+GATE = """
+def handle(data, context):
+    for row in data or []:
+        if row["data"]:
+            with open(bytes(row["data"]), "rb") as gate:
+                gate.read()
+    return [None] * len(data or [])
 """
 
 SEQUENCES = "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nmaxNumSequence: 20\nbatchSize: 2"
@@ -212,3 +222,39 @@ def test_answers_before_the_next_request(torchserve, sums):
     requests.put(None)
     assert list(answers) == []
     assert seen == [b"1", b"3", b"6"]
+
+
+def test_many_requests(converse, echo):
+    """More requests on one stream than are worked on at once, of several sequences → every answer, in order within a sequence."""
+    sent = [(echo, f"s{number % 7}", str(number).encode()) for number in range(300)]
+    answers = converse(*sent)
+    for name in {sequence_id for _, sequence_id, _ in sent}:
+        data = [data for _, sequence_id, data in sent if sequence_id == name]
+        assert [answer.prediction for answer in answers if answer.sequence_id == name] == data
+
+
+def test_caller_leaves(torchserve, register, gate):
+    """A caller that leaves while its request is run → the model serves on, and the stream's own sequence is closed."""
+    model = register("gate", code=GATE, config="maxNumSequence: 1")
+    requests = SimpleQueue()
+    requests.put(torchserve.request(model_name=model, input={"data": gate.path.encode()}))
+    call = torchserve.stream_predictions2(iter(requests.get, None), timeout=60)
+    gate.wait_entered()
+    call.cancel()
+    requests.put(None)
+    gate.open()
+    last = torchserve.request(model_name=model, input={"data": b""})
+    until(lambda: [answer.prediction for answer in torchserve.stream_predictions2(iter([last]), timeout=60)] == [b"null"])
+
+
+def test_not_a_message(server, refused):
+    """Bytes that are no PredictionsRequest → the stream ends with INVALID_ARGUMENT."""
+    with grpc.insecure_channel(server.inference) as channel:
+        call = channel.stream_stream("/org.pytorch.serve.grpc.inference.InferenceAPIsService/StreamPredictions2")
+        code, text, _ = refused(lambda: list(call(iter([b"\xff\xff\xff"]), timeout=60)))
+    assert (code, text) == ("INVALID_ARGUMENT", "The request is not a valid PredictionsRequest message.")
+
+
+def test_beside_our_own_names(torchserve, client, echo):
+    """The same model by TorchServe's API and by servegrpc.v1 → the same answer."""
+    assert torchserve.predict(echo, b"x") == client.predict(echo, b"x").output
