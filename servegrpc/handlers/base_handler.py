@@ -194,6 +194,8 @@ class BaseHandler:
     def _load_model(self, directory: str, model_file: str | None) -> torch.nn.Module:
         """Load by file kind; the methods it calls are those that handlers written for TorchServe override."""
         suffix = Path(self.model_pt_path).suffix if self.model_pt_path else ""
+        if self.model_pt_path and not Path(self.model_pt_path).exists():
+            raise RuntimeError(f'The weights "{Path(self.model_pt_path).name}" are missing from the archive.')
         if model_file:
             return self._load_pickled_model(directory, model_file, self.model_pt_path).to(self.device).eval()
         if self.model_pt_path is None:

@@ -156,6 +156,7 @@ def test_a_pt2_of_another_kind(tmp_path):
 def test_onnx_without_its_runtime(tmp_path, monkeypatch):
     """A .onnx file without ONNX Runtime → an error that says what to install."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # an import of it then fails
+    (tmp_path / "net.onnx").touch()
     with pytest.raises(RuntimeError, match="pip install onnxruntime"):
         load(tmp_path, "net.onnx")
 
@@ -203,6 +204,8 @@ def test_trusted_whole_model_loads(tmp_path, monkeypatch):
 )
 def test_unloadable_archives_say_why(tmp_path, serialized, message):
     """Weights of an unknown kind, or none → an error that says what loads."""
+    if serialized:
+        (tmp_path / serialized).touch()
     with pytest.raises(RuntimeError, match=message):
         load(tmp_path, serialized)
 
@@ -212,6 +215,13 @@ def test_state_dict_without_model_file(tmp_path, state):
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(RuntimeError, match="add its model file"):
         load(tmp_path, "net.pt")
+
+
+@pytest.mark.parametrize("model_file", [None, "net_of_nothing.py"])
+def test_missing_weights(tmp_path, model_file):
+    """The manifest names weights that are not there → an error that names them."""
+    with pytest.raises(RuntimeError, match=r'"gone\.pt" are missing'):
+        load(tmp_path, "gone.pt", model_file and write_model(tmp_path, model_file))
 
 
 def test_missing_model_file(tmp_path):
