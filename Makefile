@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo example test unit test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
+.PHONY: help run demo example test unit test-faults test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
   clean
 
 help: ## Show the targets
@@ -33,6 +33,9 @@ build/torch-model-archiver: tools/archiver_env.py | $(VENV)/.installed
 
 unit: $(VENV)/.installed build/tritonclient build/torch-model-archiver ## The tests
 	python -m pytest -q
+
+test-faults: $(VENV)/.installed ## A long load with faults of every kind, and a check of each call, 15 minutes
+	PYTHONPATH=tests python -m history --seconds 80
 
 test-gpu: $(VENV)/.installed ## The tests that need a CUDA device
 	python -m pytest -q -m gpu

@@ -1,0 +1,22 @@
+"""Streams as many messages as a request asks for, each with proof of whose it is and which."""
+
+import json
+
+from deeds import NEVER, Journal, expanded, read
+
+from servegrpc.handlers.streaming import FINISHED
+
+
+class Parts(Journal):
+    """One list of messages per step."""
+
+    def handle(self, data, context):
+        asks = [read(row["data"]) for row in data]
+        self.note(asks, context)
+        for step in range(1, max(ask["count"] for ask in asks) + 1):
+            yield [self._part(ask, step) if step <= ask["count"] else FINISHED for ask in asks]
+            NEVER.wait(max(ask["milliseconds"] for ask in asks) / 1000)
+
+    def _part(self, ask, step):
+        head = json.dumps({"id": ask["id"], "step": step})
+        return head.encode() + b"\n" + expanded(f"part {step} of {ask['id']}", ask["reply_size"])

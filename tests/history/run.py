@@ -1,0 +1,205 @@
+"""One run: a server, the load on it for some seconds with faults all the while, and then the check.
+
+start ─► a little load ─► footprint ─► load ‖ faults ─► all calls have ended ─► check, footprint again
+"""
+
+import asyncio
+import os
+import random
+import tempfile
+import urllib.request
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from prometheus_client.parser import text_string_to_metric_families
+from servers import ServerProcess, until
+
+from history.calls import Client
+from history.check import summary, violations
+from history.faults import FULL, VERSIONS, Faults
+from history.footprint import Footprint, footprint
+from servegrpc.core.archiver import ArchiveSpec, write_archive
+
+HANDLERS = Path(__file__).parent / "handlers"
+WARM_UP_SECONDS = 1.5
+CALLERS = 16
+QUEUE_SIZE = 40
+BURST = 70
+FAULT_SECONDS = (0.2, 0.8)  # between two faults
+WORKERS = {"deeds": 3, "parts": 2, "totals": 2, "guest": 1}
+ROOM = {
+    "threads": 48,  # pools have fewer than this at most, make threads when there is much to do, and keep them
+    "memfd": 2 * sum(WORKERS.values()),  # a slab that has been used is mapped, by one more descriptor
+}
+
+
+@dataclass
+class History:
+    """What came of a run; without `wrong`, all was well."""
+
+    wrong: list[str]
+    summary: list[str]
+    calls: int
+    faults: int
+    before: Footprint
+    after: Footprint
+
+
+def run(seed, seconds, *, lane="on", faulty=True):
+    """Run once; blocks for a little longer than the seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder), random.Random(seed), lane)
+        try:
+            return asyncio.run(world.run(seconds, faulty=faulty))
+        finally:
+            world.server.stop()
+
+
+class World:
+    """A server with its models, and what happens to it."""
+
+    def __init__(self, folder, chance, lane):
+        self._chance = chance
+        self._folder = folder / "tmp"
+        self._folder.mkdir()
+        self._journal = folder / "journal"
+        self._journal.touch()
+        self._archives = {(name, version): self._archive(folder, name, version) for name in WORKERS for version in VERSIONS}
+        self.server = ServerProcess("--fast-lane", lane, environment={"TMPDIR": str(self._folder)})
+        self._ends = float("inf")
+
+    def _archive(self, folder, name, version):
+        config = folder / "model-config.yaml"
+        size = 4 if name != "totals" else 2
+        lines = [f"batchSize: {size}", f"minWorkers: {WORKERS[name]}", "responseTimeout: 1", f"jobQueueSize: {QUEUE_SIZE}"]
+        config.write_text("\n".join([*lines, f"journal: {self._journal}", ""]))
+        handler = "deeds" if name == "guest" else name
+        extra = None if handler == "deeds" else str(HANDLERS / "deeds.py")
+        file, store = str(HANDLERS / f"{handler}.py:{handler.title()}"), str(folder / version)
+        return str(write_archive(ArchiveSpec(name, file, version, config_file=str(config), extra_files=extra, export_path=store)))
+
+    async def run(self, seconds, *, faulty):
+        """See the module."""
+        with self.server.client() as management:
+            for name in WORKERS:
+                for version in VERSIONS if name == "guest" else VERSIONS[:1]:
+                    await asyncio.to_thread(management.register, self._archives[name, version])
+            await self._load(management, WARM_UP_SECONDS, faulty=False)
+            before = await asyncio.to_thread(self._quiet, management)
+            os.truncate(self._journal, 0)
+            client, faults = await self._load(management, seconds, faulty=faulty)
+            after = await asyncio.to_thread(self._settled, management, before)
+        wrong = violations(client.calls, faults.done, self._journal.read_text().splitlines())
+        wrong += [*after.more_than(before, **ROOM), *self._wrong_metrics(client.calls)]
+        return History(wrong, summary(client.calls, faults.done), len(client.calls), len(faults.done), before, after)
+
+    async def _load(self, management, seconds, *, faulty):
+        """Return the history when the time is over and every call has ended."""
+        self._ends = monotonic() + seconds
+        client = Client(self.server.inference, self._chance)
+        faults = Faults(management, self._chance, self._archives, client)
+        async with asyncio.TaskGroup() as group:
+            for work in [self._burst(client, faults), *(self._call_on(client) for _ in range(CALLERS))]:
+                group.create_task(work)
+            if faulty:
+                group.create_task(self._break(faults))
+        await client.close()
+        return client, faults
+
+    async def _call_on(self, client):
+        while monotonic() < self._ends:
+            await self._one(client)
+
+    async def _one(self, client):
+        """Make one call of a random kind."""
+        chance = self._chance
+        kind = chance.choices(*zip(*KINDS.items(), strict=True))[0]
+        wait = {"milliseconds": chance.choice([0, 0, 5, 30])}
+        match kind:
+            case "small":
+                await client.unary(kind, **wait)
+            case "guest":
+                await client.unary(kind, model="guest", version=chance.choice(["", *VERSIONS]), **wait)
+            case "large":
+                await client.unary(kind, size=chance.choice([20_000, 200_000, 3_000_000]))
+            case "cancelled":
+                await client.unary(kind, cancel_after=chance.uniform(0, 0.05), milliseconds=20)
+            case "expiring":
+                await client.unary(kind, timeout=chance.uniform(0.001, 0.08), milliseconds=30)
+            case "refused":
+                await client.unary(kind, deed="refuse")
+            case "stream":
+                await client.stream(kind, count=chance.randint(1, 20), size=chance.choice([20, 20_000]), **wait)
+            case "left":
+                await client.stream(kind, count=1000, milliseconds=5, leave_after=chance.randint(1, 5))
+            case "session" | "sequence":
+                await getattr(client, kind)(kind, [chance.randint(0, 99) for _ in range(chance.randint(1, 12))], **wait)
+
+    async def _burst(self, client, faults):
+        """Ask for more at once than the queue holds, again and again."""
+        while monotonic() < self._ends:
+            burst = faults.note("burst", (FULL,), "deeds")
+            await asyncio.gather(*(client.unary("burst", milliseconds=1) for _ in range(BURST)))
+            burst.end = monotonic()
+            await asyncio.sleep(self._chance.uniform(0.5, 1.5))
+
+    async def _break(self, faults):
+        while monotonic() < self._ends:
+            await asyncio.sleep(self._chance.uniform(*FAULT_SECONDS))
+            await faults.one()
+
+    def _quiet(self, management):
+        """Wait until all workers are there and nothing is in flight; returns what the server holds then."""
+        until(lambda: self._at_rest(management), 40)
+        return footprint(self.server.process.pid, self._folder)
+
+    def _settled(self, management, before):
+        """Wait until the server holds no more than before, and no longer than it may take; returns what it holds."""
+        self._quiet(management)
+        ends = monotonic() + 10
+        while (now := footprint(self.server.process.pid, self._folder)).more_than(before, **ROOM) and monotonic() < ends:
+            self._at_rest(management)  # connections are closed meanwhile
+        return now
+
+    def _at_rest(self, management):
+        ready = {
+            model.name: [worker.state for version in model.versions for worker in version.workers].count("READY")
+            for model in management.models()
+        }
+        return ready == {**WORKERS, "guest": 2} and not any(self._metric("servegrpc_in_flight_requests").values())
+
+    def _metric(self, name, *labels):
+        """Return the values of a metric by the labels named, of all versions."""
+        with closing(urllib.request.urlopen(f"http://{self.server.metrics}/metrics")) as page:
+            families = list(text_string_to_metric_families(page.read().decode()))
+        values = Counter()
+        for family in families:
+            for sample in family.samples:
+                if sample.name == name:
+                    values[(sample.labels["model_name"], *(sample.labels[label] for label in labels))] += int(sample.value)
+        return values
+
+    def _wrong_metrics(self, calls):
+        """Hold the metrics against the history, for the models that were there all the time."""
+        answered = self._metric("servegrpc_requests_total", "code")
+        seen = Counter(call.model for call in calls if call.outcome == "OK" and call.kind != "session")
+        for model in WORKERS:
+            if model != "guest" and answered[model, "OK"] < seen[model]:
+                yield f"{model}: {answered[model, 'OK']} answered OK, {seen[model]} callers saw OK"
+
+
+KINDS = {
+    "small": 30,
+    "guest": 10,
+    "large": 6,
+    "cancelled": 10,
+    "expiring": 10,
+    "refused": 4,
+    "stream": 12,
+    "left": 4,
+    "session": 7,
+    "sequence": 7,
+}
