@@ -273,6 +273,24 @@ public enum ErrorReason
    * <code>ERROR_REASON_REGION_NOT_FOUND = 28;</code>
    */
   ERROR_REASON_REGION_NOT_FOUND(28),
+  /**
+   * <pre>
+   * ABORTED: a worker ended while it ran the request, and so did the one that then ran it alone. It is not run again.
+   * { "reason": "POISON_REQUEST", "domain": "servegrpc", "metadata": { "model_name": "digits", "worker": "7", "cause": "signal 11 (SIGSEGV)", "first_worker": "4", "first_cause": "signal 11 (SIGSEGV)", "request_id": "7f3a-12" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_POISON_REQUEST = 29;</code>
+   */
+  ERROR_REASON_POISON_REQUEST(29),
+  /**
+   * <pre>
+   * DEADLINE_EXCEEDED: less time is left than the model's quick answers take lately; the request was not run.
+   * { "reason": "WOULD_MISS_DEADLINE", "domain": "servegrpc", "metadata": { "model_name": "digits", "service_seconds": "0.05", "request_id": "7f3a-12" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
+   */
+  ERROR_REASON_WOULD_MISS_DEADLINE(30),
   UNRECOGNIZED(-1),
   ;
 
@@ -536,6 +554,24 @@ public enum ErrorReason
    * <code>ERROR_REASON_REGION_NOT_FOUND = 28;</code>
    */
   public static final int ERROR_REASON_REGION_NOT_FOUND_VALUE = 28;
+  /**
+   * <pre>
+   * ABORTED: a worker ended while it ran the request, and so did the one that then ran it alone. It is not run again.
+   * { "reason": "POISON_REQUEST", "domain": "servegrpc", "metadata": { "model_name": "digits", "worker": "7", "cause": "signal 11 (SIGSEGV)", "first_worker": "4", "first_cause": "signal 11 (SIGSEGV)", "request_id": "7f3a-12" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_POISON_REQUEST = 29;</code>
+   */
+  public static final int ERROR_REASON_POISON_REQUEST_VALUE = 29;
+  /**
+   * <pre>
+   * DEADLINE_EXCEEDED: less time is left than the model's quick answers take lately; the request was not run.
+   * { "reason": "WOULD_MISS_DEADLINE", "domain": "servegrpc", "metadata": { "model_name": "digits", "service_seconds": "0.05", "request_id": "7f3a-12" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
+   */
+  public static final int ERROR_REASON_WOULD_MISS_DEADLINE_VALUE = 30;
 
 
   public final int getNumber() {
@@ -591,6 +627,8 @@ public enum ErrorReason
       case 26: return ERROR_REASON_NOT_SUPPORTED;
       case 27: return ERROR_REASON_REGION_EXISTS;
       case 28: return ERROR_REASON_REGION_NOT_FOUND;
+      case 29: return ERROR_REASON_POISON_REQUEST;
+      case 30: return ERROR_REASON_WOULD_MISS_DEADLINE;
       default: return null;
     }
   }

@@ -217,6 +217,20 @@ class ErrorReason
      * Generated from protobuf enum <code>ERROR_REASON_REGION_NOT_FOUND = 28;</code>
      */
     const ERROR_REASON_REGION_NOT_FOUND = 28;
+    /**
+     * ABORTED: a worker ended while it ran the request, and so did the one that then ran it alone. It is not run again.
+     * { "reason": "POISON_REQUEST", "domain": "servegrpc", "metadata": { "model_name": "digits", "worker": "7", "cause": "signal 11 (SIGSEGV)", "first_worker": "4", "first_cause": "signal 11 (SIGSEGV)", "request_id": "7f3a-12" } }
+     *
+     * Generated from protobuf enum <code>ERROR_REASON_POISON_REQUEST = 29;</code>
+     */
+    const ERROR_REASON_POISON_REQUEST = 29;
+    /**
+     * DEADLINE_EXCEEDED: less time is left than the model's quick answers take lately; the request was not run.
+     * { "reason": "WOULD_MISS_DEADLINE", "domain": "servegrpc", "metadata": { "model_name": "digits", "service_seconds": "0.05", "request_id": "7f3a-12" } }
+     *
+     * Generated from protobuf enum <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
+     */
+    const ERROR_REASON_WOULD_MISS_DEADLINE = 30;
 
     private static $valueToName = [
         self::ERROR_REASON_UNSPECIFIED => 'ERROR_REASON_UNSPECIFIED',
@@ -248,6 +262,8 @@ class ErrorReason
         self::ERROR_REASON_NOT_SUPPORTED => 'ERROR_REASON_NOT_SUPPORTED',
         self::ERROR_REASON_REGION_EXISTS => 'ERROR_REASON_REGION_EXISTS',
         self::ERROR_REASON_REGION_NOT_FOUND => 'ERROR_REASON_REGION_NOT_FOUND',
+        self::ERROR_REASON_POISON_REQUEST => 'ERROR_REASON_POISON_REQUEST',
+        self::ERROR_REASON_WOULD_MISS_DEADLINE => 'ERROR_REASON_WOULD_MISS_DEADLINE',
     ];
 
     public static function name($value)
