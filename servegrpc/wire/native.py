@@ -5,7 +5,7 @@ PredictRequest, PredictStreamRequest and PredictSessionRequest share fields and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 
 from google.protobuf.message import DecodeError
@@ -15,12 +15,11 @@ from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2, value_pb2
 from servegrpc.values import decode_tensor, decode_value, encode_into
 from servegrpc.wire.dialect import About
-from servegrpc.wire.scan import UnusualMessageError, cut, fields
+from servegrpc.wire.large import LARGE_BYTES, take_large
+from servegrpc.wire.scan import UnusualMessageError, cut
 from servegrpc.wire.status import encode_status, short
 
-LARGE_BYTES = 16 * 1024  # an input of this size is taken out of the message instead of parsed with it
-
-INPUTS, KEY, VALUE, BINARY, TENSOR, TENSOR_DATA = 3, 1, 2, 1, 4, 3  # field numbers
+INPUTS, BINARY, TENSOR, TENSOR_DATA = 3, 1, 4, 3  # field numbers
 
 
 def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
@@ -44,33 +43,15 @@ def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
 
 
 def _take_large(payload: memoryview, row: dict[str, object], borrow: bool) -> bytes:
-    """Put the large binary and tensor inputs of a message into the row; returns the rest, all of it for an unusual message."""
-    parts, position = [], 0
-    try:
-        for number, begin, end, content in fields(payload):
-            if number == INPUTS and len(content) >= LARGE_BYTES:
-                name, value = _large_input(content)
-                if name in row:
-                    raise UnusualMessageError
-                with _naming(name):
-                    row[name] = _large_value(value, borrow)
-                parts.append(payload[position:begin])
-                position = end
-        rest = b"".join((*parts, payload[position:]))
-        if row and any(name in row for name in inference_pb2.PredictRequest.FromString(rest).inputs):
-            raise UnusualMessageError  # a name twice: the last one counts, which protobuf knows best
-    except (UnusualMessageError, IndexError, UnicodeDecodeError, DecodeError):
-        row.clear()
-        return bytes(payload)
-    return rest
+    def large(name: str, value: memoryview) -> object:
+        with _naming(name):
+            return _large_value(value, borrow)
+
+    return take_large(payload, INPUTS, row, large, _names)
 
 
-def _large_input(entry: memoryview) -> tuple[str, memoryview]:
-    others, value = cut(entry, VALUE)
-    rest, name = cut(memoryview(others), KEY)
-    if rest:
-        raise UnusualMessageError
-    return str(name, "utf-8"), value
+def _names(rest: bytes) -> Container[str]:
+    return inference_pb2.PredictRequest.FromString(rest).inputs
 
 
 def _large_value(value: memoryview, borrow: bool) -> object:

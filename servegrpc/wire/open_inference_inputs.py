@@ -12,7 +12,7 @@ from servegrpc.compat.open_inference import infer_pb2, tensors_pb2
 from servegrpc.errors import InvalidInput
 from servegrpc.tensors import Declaration
 from servegrpc.values import BY_NAME, BYTES, ElementType, check_shape, decode_tensor
-from servegrpc.wire.native import LARGE_BYTES
+from servegrpc.wire.large import LARGE_BYTES
 from servegrpc.wire.scan import UnusualMessageError, fields
 from servegrpc.wire.shared_memory import Region
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from servegrpc.errors import InvalidInput
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
-from servegrpc.wire.native import LARGE_BYTES, decode
+from servegrpc.wire.large import LARGE_BYTES
+from servegrpc.wire.native import decode
 
 BIG = bytes(range(256)) * (LARGE_BYTES // 256 + 1)
 DTYPES = ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8")
