@@ -34,6 +34,7 @@ _TYPES = _from(METRICS, "MetricTypes")
 _METRIC_UNIT = _from(f"{TS}.metrics", "MetricUnit", "Units")
 _F = _modules("torch", "F=torch.nn.functional")
 _LOGGER = _from(TS, "logger")
+_CLEANUP = _from(f"{HANDLERS}.text_utils", "CLEANUP_REGEX")
 
 MODULES: Mapping[str, Mapping[str, str]] = {
     "ts": _from(TS, "__version__"),
@@ -51,7 +52,8 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     "ts.launcher": _from("servegrpc.compat_api.launcher", "start", "stop", "register_model", "register_model_with_params"),
     "ts.utils": {},
     "ts.utils.util": _LOGGER
-    | _from(f"{TS}.util", "CLEANUP_REGEX", "PT2Backend", "PredictionException", "check_valid_pt2_backend", "deprecated")
+    | _CLEANUP
+    | _from(f"{TS}.util", "PT2Backend", "PredictionException", "check_valid_pt2_backend", "deprecated")
     | _from(f"{TS}.util", "get_yaml_config", "list_classes_from_module")
     | _LABELS
     | _modules("enum", "inspect", "itertools", "json", "logging", "os", "re", "yaml"),
@@ -122,7 +124,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     | _from(f"{HANDLERS}.text_handler", "CONTRACTIONS_PATTERN", "TextHandler")
     | _from(f"{HANDLERS}.text_utils", "get_tokenizer")
     | _from(f"{HANDLERS}.contractions", "CONTRACTION_MAP")
-    | _from(f"{TS}.util", "CLEANUP_REGEX")
+    | _CLEANUP
     | _from("abc", "ABC")
     | _BASE
     | _F

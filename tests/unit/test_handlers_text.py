@@ -10,7 +10,7 @@ import torch
 from servegrpc.errors import InvalidInput
 from servegrpc.handlers.contractions import CONTRACTION_MAP
 from servegrpc.handlers.text_classifier import TextClassifier
-from servegrpc.handlers.text_utils import get_tokenizer, ngrams_iterator, token_numbers
+from servegrpc.handlers.text_utils import CLEANUP_REGEX, get_tokenizer, ngrams_iterator, token_numbers
 from servegrpc.worker.context import Context
 
 MODEL_FILE = """
@@ -56,6 +56,11 @@ def start(folder, words=WORDS, name="source_vocab.pt", **config):
 def expected(*numbers):
     logits = (torch.arange(16.0).reshape(8, 2) / 4)[list(numbers)].sum(dim=0)
     return {label: pytest.approx(value, abs=1e-6) for label, value in zip(("bad", "well"), logits.softmax(0).tolist(), strict=True)}
+
+
+def test_cleanup():
+    """Tags and entities → found."""
+    assert CLEANUP_REGEX.sub("", "<b>a</b>&amp;&#10;&#xa;b") == "ab"
 
 
 def test_a_text_gets_its_probabilities(tmp_path):

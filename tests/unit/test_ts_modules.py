@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import yaml
 
+from servegrpc.handlers.streaming import NOTHING
 from servegrpc.worker import ts_alias
 from servegrpc.worker.context import Context
 from servegrpc.worker.handler_metrics import Dimension, HandlerMetrics, MetricRecord, MetricsCacheKeyError, MetricTypes, process
@@ -63,11 +64,6 @@ def test_backends(backend, known, caplog):
     assert bool(caplog.text) is not known
 
 
-def test_cleanup():
-    """Tags and entities → found."""
-    assert util.CLEANUP_REGEX.sub("", "<b>a</b>&amp;&#10;&#xa;b") == "ab"
-
-
 def test_yaml_config(tmp_path):
     """A YAML file → what it holds."""
     (tmp_path / "a.yaml").write_text("a: [1]")
@@ -105,16 +101,31 @@ def test_import_no_class(name):
         import_class(name)
 
 
-def test_intermediate_messages():
-    """A streaming handler sends before it returns → the context sends one message per request."""
+class Sender:
+    """The context of a batch, as far as streams go."""
 
-    class Sender:
-        def send_intermediate(self, ret):
-            self.sent = ret
+    def __init__(self, *request_ids):
+        self.request_ids = dict(enumerate(request_ids))
 
-    sender = Sender()
-    send_intermediate_predict_response(("a", "b"), {0: "x", 1: "y"}, "Intermediate Prediction success", 200, sender)
-    assert sender.sent == ["a", "b"]
+    def send_intermediate(self, results):
+        self.sent = results
+
+
+@pytest.mark.parametrize(
+    ("request_ids", "ret", "req_id_map", "sent"),
+    [
+        (("x", "y"), ("a", "b"), {0: "x", 1: "y"}, ["a", "b"]),
+        (("x", "y", "z"), ["c"], {0: "z"}, [NOTHING, NOTHING, "c"]),
+        (("x", "y", "z"), ["a", "b", "c"], {2: "z"}, [NOTHING, NOTHING, "c"]),
+        (("x", "x"), ["a", "b"], {0: "x", 1: "x"}, ["a", "b"]),
+    ],
+    ids=["whole batch", "micro-batch", "one of the batch", "one id twice"],
+)
+def test_intermediate_messages(request_ids, ret, req_id_map, sent):
+    """A handler sends before it returns, to all or some of its batch → the context sends each of these its own message."""
+    sender = Sender(*request_ids)
+    send_intermediate_predict_response(ret, req_id_map, "Intermediate Prediction success", 200, sender)
+    assert sender.sent == sent
 
 
 def test_units():

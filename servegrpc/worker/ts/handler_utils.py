@@ -6,11 +6,15 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from servegrpc.handlers.streaming import NOTHING
+
 
 class Streaming(Protocol):
     """The worker's context, as far as streams go."""
 
-    def send_intermediate(self, ret: list[object]) -> None:
+    request_ids: dict[int, str] | None
+
+    def send_intermediate(self, results: Sequence[object]) -> None:
         """Send one message to each caller of the batch."""
 
 
@@ -28,10 +32,20 @@ def import_class(class_name: str, module_prefix: str | None = None) -> type:
 
 def send_intermediate_predict_response(
     ret: Sequence[object],
-    req_id_map: Mapping[int, str],  # noqa: ARG001 - TorchServe's signature; the context knows the requests
-    message: str,  # noqa: ARG001
+    req_id_map: Mapping[int, str],
+    message: str,  # noqa: ARG001 - TorchServe's signature
     code: int,  # noqa: ARG001
     context: Streaming,
 ) -> None:
-    """Send one message of the stream to each caller of the batch, in order; what the handler returns is the last one."""
-    context.send_intermediate(list(ret))
+    """Send one message to each caller that `req_id_map` names: `ret[index]` to that of the id at `index`.
+
+    What the handler returns is the last message. A micro-batch names the requests of its part of the batch, counted from 0. Raises
+    KeyError for an id that is not in the batch.
+    """
+    request_ids = context.request_ids or {}
+    positions = {request_id: position for position, request_id in request_ids.items()}
+    entries: list[object] = [NOTHING] * len(request_ids)
+    for index, request_id in req_id_map.items():
+        position = index if request_ids.get(index) == request_id else positions[request_id]  # callers may have chosen the same id
+        entries[position] = ret[index]
+    context.send_intermediate(entries)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import re
 import time
 import warnings
 from collections.abc import Callable
@@ -20,9 +19,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 log = logging.getLogger(__name__)
-
-CLEANUP_REGEX = re.compile(r"<.*?>|&([a-z0-9]+|#\d{1,6}|#x[0-9a-f]{1,6});")
-"""HTML tags and entities."""
 
 
 class PredictionException(Exception):

@@ -25,6 +25,32 @@ def handle(data, context):
     return ["last"] * len(data)
 """
 
+MICRO_BATCHES = """
+from ts.handler_utils.micro_batching import MicroBatching
+from ts.handler_utils.utils import send_intermediate_predict_response
+from ts.torch_handler.base_handler import BaseHandler
+
+class Parts(BaseHandler):
+    def __init__(self):
+        super().__init__()
+        self.handle = MicroBatching(self, micro_batch_size=1)
+
+    def initialize(self, context):
+        self.initialized = True
+
+    def preprocess(self, rows):
+        return [bytes(row["data"]).decode() for row in rows]
+
+    def inference(self, words):
+        index = self.handle.get_micro_batch_idx()
+        for letter in words[0]:
+            send_intermediate_predict_response([letter], {0: self.context.request_ids[index]}, "Intermediate", 200, self.context)
+        return [f"{words[0]} was part {index}"]
+
+    def postprocess(self, results):
+        return results
+"""
+
 SUMS = """
 sums = {}
 
@@ -119,6 +145,17 @@ def converse(torchserve):
 def test_parts(stream, parts):
     """A handler that sends parts → all of them, the last, and OK."""
     assert stream(parts, b"3") == ([b"part 0", b"part 1", b"part 2", b"last"], "OK")
+
+
+def test_intermediate_messages_of_micro_batches(torchserve, register):
+    """Two requests in one batch, each a micro-batch that sends for itself → each caller gets its own messages, in order."""
+    model = register(code=MICRO_BATCHES, config="batchSize: 2\nmaxBatchDelay: 60000")
+    streams = [
+        torchserve.stream_predictions(torchserve.request(model_name=model, input={"data": word}), timeout=60) for word in (b"ab", b"xyz")
+    ]
+    received = [[answer.prediction.decode() for answer in stream] for stream in streams]
+    assert [parts[:-1] for parts in received] == [["a", "b"], ["x", "y", "z"]]
+    assert sorted(parts[-1] for parts in received) == ["ab was part 0", "xyz was part 1"]
 
 
 def test_fails_in_the_middle(torchserve, stream, parts):
