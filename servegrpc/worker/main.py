@@ -6,6 +6,7 @@ Called in the child by the fork server. Exit codes: 0 told to stop, 3 the handle
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -84,6 +85,7 @@ def _take_over(output: int) -> None:
     os.close(output)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are text streams
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)  # as TorchServe's workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     random.seed()
     np.random.seed()

@@ -53,11 +53,11 @@ def test_cost_of_more_workers(client, server, digits_archive, record_property):
 
 
 def test_output_in_the_log(client, server, register):
-    """What a handler prints on either stream → the log, with model, version and worker."""
+    """What a handler prints on either stream, or logs → the log, with model, version and worker."""
     name = register("noisy", version="2.1")
     client.predict(name, "Grüße\nzweite Zeile")
     (worker,) = client.model(name).versions[0].workers
-    for line in ("out Grüße", "err Grüße", "zweite Zeile"):
+    for line in ("out Grüße", "err Grüße", "log Grüße", "zweite Zeile"):
         server.log.wait_for("handler output", f"model={name} version=2.1 worker={worker.id}", line)
 
 
