@@ -12,7 +12,7 @@ from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
-from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, end_sequence, send_metrics
+from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
 from servegrpc.worker.context import Context
 from servegrpc.worker.inbox import Inbox, Message
 from servegrpc.worker.loader import Entry
@@ -30,6 +30,7 @@ class AsyncLoop:
         self._context = context
         self._calls: dict[Key, AsyncCall] = {}
         self._replies: list[Reply] = []
+        self._times = PredictionTimes(context)
         self._stopping = False
 
     def serve(self) -> int:
@@ -91,8 +92,9 @@ class AsyncLoop:
             outcome = self._answers.handler_error(error, [item])
         if isinstance(outcome, Exception) and call.left:
             outcome = caller_left()
-        responses = context.responses()
-        reply = self._answers.reply(item, outcome, Took(monotonic_ns() - started, 1), responses[0] if responses else None)
+        responses, ended = context.responses(), monotonic_ns()
+        self._times.add(started, ended)
+        reply = self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None)
         del self._calls[key]
         self._reply(key, reply)
         self._stop_if_done()

@@ -15,6 +15,7 @@ from servegrpc.worker.loader import Entry
 from servegrpc.worker.runner import Runner
 
 HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
+TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
 
@@ -27,6 +28,7 @@ class BatchLoop:
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
+        self._times = PredictionTimes(runner.context)
         self._received: deque[Batch | Replies | Control] = deque()  # while a handler waited for a slow reader
 
     def serve(self) -> int:
@@ -48,12 +50,14 @@ class BatchLoop:
         """
         outlet = LaneOutlet(self, batch)
         replies: list[Reply] = []
-        sent = monotonic_ns()
+        sent = now = monotonic_ns()
         for start in range(0, len(batch.items), self._batch_size):
             items = batch.items[start : start + self._batch_size]
             self.channel.mark_started(batch.lane, start + len(items))
+            began = now
             replies += self._runner.run(items, outlet, start)
             now = monotonic_ns()
+            self._times.add(began, now)
             if now - sent > HOLD_NANOSECONDS or start + self._batch_size >= len(batch.items):
                 if replies:
                     outlet.send(replies)
@@ -101,6 +105,20 @@ def end_sequence(entry: Entry, message: Control) -> None:
             forget(str(message.body.get("sequence_id")))
         except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
             log_trace(error, "end_sequence failed", [])
+
+
+class PredictionTimes:
+    """TorchServe's gauge PredictionTime: how long a call of the handler took. Not of each, since a record costs a message to the server."""
+
+    def __init__(self, context: Context) -> None:
+        self._metrics = context.metrics
+        self._next = 0
+
+    def add(self, began: int, ended: int) -> None:
+        """Record a call by its times in monotonic nanoseconds, unless there was one within the last second."""
+        if ended >= self._next:
+            self._next = ended + TIMED_NANOSECONDS
+            self._metrics.add_time("PredictionTime", round((ended - began) / 1e6, 2))
 
 
 def send_metrics(channel: Channel, context: Context) -> None:

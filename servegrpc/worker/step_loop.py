@@ -16,7 +16,7 @@ from servegrpc.handlers.stepping import StepHandler, StepRequest
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
-from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, end_sequence, send_metrics
+from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
 from servegrpc.worker.context import Context
 from servegrpc.worker.inbox import Inbox, Message
 from servegrpc.worker.loader import Entry
@@ -46,6 +46,7 @@ class StepLoop:
         self._live: list[LiveRequest] = []
         self._replies: list[Reply] = []
         self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._times = PredictionTimes(context)
         self._stopping = False
 
     def serve(self) -> int:
@@ -102,11 +103,13 @@ class StepLoop:
             self._live.append(live)
 
     def _step(self, active: Sequence[LiveRequest]) -> None:
+        began = monotonic_ns()
         try:
             entries = check_count(self._handler.step([live.request for live in active]), len(active))
         except Exception as error:  # noqa: BLE001 - as in `_start`
             told = error if isinstance(error, ServeError) else self._answers.handler_error(error, [live.item for live in active])
             entries = [told] * len(active)
+        self._times.add(began, monotonic_ns())
         for live, entry in zip(active, entries, strict=True):
             self._answer(live, entry, len(active))
 

@@ -105,6 +105,15 @@ def test_unregistered(once, register, numbers_of):
     assert numbers_of(model) == {}
 
 
+@pytest.mark.parametrize("handler", ["echo", "steps", "later"], ids=["batches", "steps", "asynchronous"])
+def test_prediction_time(once, register, numbers_of, handler):
+    """A call of the handler, however it works → TorchServe's gauge PredictionTime, in milliseconds."""
+    model = register(handler)
+    once.predict(model, {"data": "x", "count": 1})
+    time = until(lambda: numbers_of(model).get(("PredictionTime", "Model", model, "Milliseconds")))
+    assert 0 < time < 20_000
+
+
 def test_no_metrics(start_server):
     """--metrics-address "" → none are served."""
     assert start_server("--metrics-address", "").metrics == ""
