@@ -11,9 +11,11 @@ results.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum
+from time import monotonic
 from typing import Any
 
 import grpc
@@ -35,6 +37,8 @@ PENDING_OPTIONS = (  # by default grpcio drops calls, as CANCELLED, at random wh
 SLOTS = 64  # calls asked for ahead, for each method
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
+POLL_SECONDS = 0.05  # the longest that an answer waits behind one whose caller does not read (grpcio itself looks up five times a second)
+LATE_SECONDS = 0.001  # how soon the end of a sending comes, when its caller reads
 
 
 class LaneState(Enum):
@@ -72,6 +76,7 @@ class FastLane:
         self._check = check
         self._outbox: deque[tuple[FastCall | FastStream, Reply | None]] = deque()
         self._state = LaneState.IDLE
+        self._sent_at = 0.0  # when another thread sent last
         self._thread = threading.Thread(target=self._run, name="fast-lane", daemon=True)
 
     def start(self) -> None:
@@ -93,7 +98,7 @@ class FastLane:
 
     def _run(self) -> None:
         while True:
-            deadline = None
+            deadline = time.time() + POLL_SECONDS
             for _ in range(MAX_DRAIN):
                 event = self._queue.poll(deadline)
                 deadline = POLL_NOW
@@ -129,17 +134,20 @@ class FastLane:
         """Let a call send its reply; let a stream send a message or its answer, or read (None). From any thread.
 
         Each operation started on another thread than the lane's makes both contend for the interpreter's lock. So of the answers that
-        come together, as those of a batch do, only the first is sent here; with the second the lane is woken, which sends the others.
-        Streams are always sent by the lane: in order, and without locks. (The end of the first sending would wake it too, but only when
-        its caller reads.)
+        come together, as those of a batch do, only the first is sent here; the end of its sending wakes the lane, which sends the others.
+        When that end does not come at once, because its caller does not read, the next answer or the lane's own clock wakes it. Streams
+        are always sent by the lane: in order, and without locks.
         """
-        if self._state is LaneState.IDLE and isinstance(call, FastCall) and reply:
-            self._state = LaneState.SENT
+        unary = isinstance(call, FastCall)
+        if unary and reply and self._state is LaneState.IDLE:
+            self._state, self._sent_at = LaneState.SENT, monotonic()
             if not call.send(reply):
                 self._state = LaneState.IDLE
             return
         self._outbox.append((call, reply))
-        if self._state is not LaneState.WOKEN and threading.get_ident() != self._thread.ident:
+        if self._state is LaneState.WOKEN or threading.get_ident() == self._thread.ident:
+            return
+        if not unary or self._state is LaneState.IDLE or monotonic() - self._sent_at > LATE_SECONDS:
             self._state = LaneState.WOKEN
             call.wake()
 
