@@ -100,13 +100,14 @@ class Context:
         self.model_name = model_name
         self.manifest = manifest
         self.model_yaml_config = model_yaml_config or {}
-        self.metrics = metrics or HandlerMetrics(model_name)
+        self.metrics = self._metrics = metrics or HandlerMetrics(model_name)  # private in TorchServe too, and read by handlers all the same
         self.request_ids: dict[int, str] | None = None
         self.stopping_criteria: Sequence[Callable[..., object] | None] | Mapping[str, Callable[..., object] | None] | None = None
         self.cl_socket: object = None
         self.header_key_sequence_id = "ts_request_sequence_id"
         self.header_key_sequence_start = "ts_request_sequence_start"
         self.header_key_sequence_end = "ts_request_sequence_end"
+        self._limit_max_image_pixels = limit_max_image_pixels  # as `_metrics`
         self._headers: Sequence[Mapping[str, str]] = ()
         self._callers: Callers | None = None
         self._request_processor: list[RequestProcessor] | None = None

@@ -31,6 +31,11 @@ def test_system_properties_have_torchserve_keys(context):
     }
 
 
+def test_private_names_that_handlers_read(context):
+    """A handler reads what TorchServe keeps under private names → it is there."""
+    assert (context._limit_max_image_pixels, context._metrics) == (True, context.metrics)
+
+
 def test_request_ids_by_position(context):
     """A batch of two → ids by position, None beyond it."""
     assert context.request_ids == {0: "id-a", 1: "id-b"}
