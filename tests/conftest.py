@@ -5,15 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from servers import SERVEGRPC, Gate, ServerProcess, Servers, numbers
+from servers import DIGITS, LANES, SERVEGRPC, Gate, ServerProcess, Servers, numbers
 
 from servegrpc.core.archiver import ArchiveSpec, write_archive
 
 HANDLERS = Path(__file__).parent / "handlers"
-DIGITS = Path(__file__).parents[1] / "examples" / "digits"
-
-
-LANES = ("on", "off")
 
 
 def pytest_configure(config):

@@ -17,6 +17,9 @@ from servegrpc.client import Client
 SERVEGRPC = Path(sys.executable).parent / "servegrpc"
 FREE_PORTS = ("--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0")
 
+DIGITS = Path(__file__).parents[1] / "examples" / "digits"
+LANES = ("on", "off")
+
 numbers = itertools.count(1)
 
 

@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
-from conftest import LANES
-from servers import until
+from servers import LANES, until
 
 from servegrpc.client import CallError
 from servegrpc.v1 import inference_pb2 as pb

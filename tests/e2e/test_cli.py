@@ -4,8 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import DIGITS
-from servers import FREE_PORTS, numbers
+from servers import DIGITS, FREE_PORTS, numbers
 
 VERBS = [
     *("serve", "archive", "check", "predict", "health", "models"),

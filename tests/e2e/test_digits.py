@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import DIGITS
+from servers import DIGITS
 
 
 @pytest.fixture(scope="module")
