@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from servegrpc.core.manager import ModelManager, subscribe
+from servegrpc.core.manager import ModelManager
 from servegrpc.core.model import ModelChange, State
 
 SERVICE = "grpc.health.v1.Health"
@@ -30,7 +31,8 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         self._services = ("", *services)
         for service in self._services:
             self.set(service, NOT_SERVING)
-        self._changes, self._unsubscribe = subscribe(manager)
+        self._changes: SimpleQueue[ModelChange | Callable[[], None] | None] = SimpleQueue()
+        self._unsubscribe = manager.listen(self._changes.put)
         self._thread = threading.Thread(target=self._follow, name="health", daemon=True)
         self._thread.start()
 
@@ -55,7 +57,25 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
 
     def _follow(self) -> None:
         while change := self._changes.get():
-            self._show(change)
+            if isinstance(change, ModelChange):
+                self._show(change)
+            else:
+                change()
+
+    def _on_close_callback(self, send_response_callback: Callable[[object], None], service: str) -> Callable[[], None]:
+        """Return what is called when a watcher has left, by grpcio's only thread for the port's events.
+
+        Upstream it takes the lock, which a Watch that begins holds while it waits for that very thread: then neither port lives on.
+        """
+
+        def forget() -> None:
+            with self._lock:
+                self._send_response_callbacks[service].discard(send_response_callback)
+                if not self._send_response_callbacks[service]:
+                    del self._send_response_callbacks[service]
+            send_response_callback(None)
+
+        return lambda: self._changes.put(forget)
 
     def List(self, request: health_pb2.HealthListRequest, context: grpc.ServicerContext) -> health_pb2.HealthListResponse:  # noqa: N802, ARG002
         """Return the status of everything there is one for."""

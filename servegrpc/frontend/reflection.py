@@ -13,12 +13,14 @@ import grpc
 from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from servegrpc.compat.open_inference import service_pb2
 from servegrpc.compat.torchserve import inference_pb2 as torchserve_inference_pb2
 from servegrpc.compat.torchserve import management_pb2 as torchserve_management_pb2
+from servegrpc.errors import InvalidInput
 from servegrpc.v1 import errors_pb2, inference_pb2, management_pb2
 
 SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
@@ -45,14 +47,21 @@ FILES: Sequence[tuple[FileDescriptor, Renames]] = (
 def add_reflection(server: grpc.Server, services: Iterable[str]) -> None:
     """Show these services, and reflection itself, on a server."""
     servicer = reflection.ReflectionServicer(service_names=(*services, *SERVICES), pool=_pool())
-    method = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+    method: grpc.RpcMethodHandler[bytes, reflection_pb2.ServerReflectionResponse] = grpc.stream_stream_rpc_method_handler(
+        lambda requests, context: servicer.ServerReflectionInfo(map(_parse, requests), context),
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(service, {"ServerReflectionInfo": method}) for service in SERVICES]
     )
+
+
+def _parse(raw: bytes) -> reflection_pb2.ServerReflectionRequest:
+    """Parse a request; grpcio itself, given one that is none, would wait for ever for the next."""
+    try:
+        return reflection_pb2.ServerReflectionRequest.FromString(raw)
+    except DecodeError:
+        raise InvalidInput("The request is no ServerReflectionRequest message.") from None
 
 
 @cache
