@@ -13,7 +13,7 @@ from servegrpc.compat.open_inference import model_config_pb2, server_pb2
 from servegrpc.core.model import State
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import Code, InvalidInput, ModelNotFound, ServeError
+from servegrpc.errors import Code, InvalidInput, ModelNotFound, ServeError, VersionNotFound
 from servegrpc.tensors import TensorSpec
 from servegrpc.values import BYTES, ElementType
 from servegrpc.wire.open_inference import in_triton_words
@@ -122,10 +122,10 @@ class AboutMethods:
 
 @contextmanager
 def unknown_model_in_triton_words() -> Iterator[None]:
-    """Say that a model is not there as Triton says it, which clients look for; and which are."""
+    """Say that a model or version is not there as Triton says it, which clients look for; and which are."""
     try:
         yield
-    except ModelNotFound as error:
+    except (ModelNotFound, VersionNotFound) as error:
         raise in_triton_words(error) from None
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from servegrpc.compat.open_inference import infer_pb2, tensors_pb2
-from servegrpc.errors import InvalidInput, ModelNotFound, ServeError
+from servegrpc.errors import InvalidInput, ModelNotFound, ServeError, VersionNotFound
 from servegrpc.reply import Reply
 from servegrpc.tensors import Declaration, declaration_or_none
 from servegrpc.wire import native
@@ -203,11 +203,17 @@ class OpenInferenceCodec:
 
 
 def in_triton_words(error: ServeError) -> ServeError:
-    """Return an error that says of a model which is not there what Triton's clients look for; any other error as it is."""
-    if not isinstance(error, ModelNotFound):
-        return error
-    text = f"Request for unknown model: '{error.metadata['model_name']}' is not found; models: {error.metadata['models'] or 'none'}."
-    return ModelNotFound(text).about(**error.metadata)
+    """Return an error that says of a model or version which is not there what Triton's clients look for; any other error as it is."""
+    about = error.metadata
+    match error:
+        case ModelNotFound():
+            text = f"Request for unknown model: '{about['model_name']}' is not found; models: {about['models'] or 'none'}."
+        case VersionNotFound():
+            text = f"Request for unknown model: '{about['model_name']}' version {about['model_version']} is not found; "
+            text += f"versions: {about['versions']}."
+        case _:
+            return error
+    return type(error)(text).about(**about)
 
 
 def codec_of(model_config: Mapping[str, object]) -> OpenInferenceCodec:

@@ -65,13 +65,16 @@ class Answers:
         return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
 
     def message(self, item: Item, value: object, took: Took) -> Reply:
-        """Return a message of a request's stream. Raises InvalidHandlerResult for a value that cannot be sent."""
+        """Return a message of a request's stream.
+
+        Raises InvalidHandlerResult for a value that cannot be sent, InvalidInput for one that the request asks for and that is not there.
+        """
         about = About(
             self.model_name, self.model_version, item.request_id, item.queued_microseconds, took.nanoseconds, took.batch_size, item.payload
         )
         try:
             return Reply(self.codecs[item.dialect].encode(value, about), more=True)
-        except InvalidHandlerResult:
+        except ServeError:
             raise
         except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
             log_trace(error, "result cannot be sent", [item.request_id])
@@ -90,7 +93,7 @@ class Answers:
                 reply = self.message(item, outcome, took)
                 reply.more, reply.trailers = False, trailers
                 return reply
-            except InvalidHandlerResult as error:
+            except ServeError as error:
                 outcome = error
         try:
             reply = self._error_reply(item, outcome)

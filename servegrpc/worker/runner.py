@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from time import monotonic_ns
 
 from servegrpc.engine.channel import Item
-from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError, SlowReader
+from servegrpc.errors import InvalidInput, ServeError, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
@@ -116,7 +116,7 @@ class Runner:
                 return []
             try:
                 reply = self.answers.message(item, entry, took)
-            except InvalidHandlerResult as error:
+            except ServeError as error:
                 return self._replies_to(call, position, error, took)
         else:
             outcome = entry.value if isinstance(entry, Last) else call.outcome(position, entry if isinstance(entry, Exception) else None)

@@ -128,7 +128,7 @@ class StepLoop:
         else:
             try:
                 self._reply(live, self._answers.message(live.item, entry, Took(monotonic_ns() - live.since, batch_size)))
-            except InvalidHandlerResult as error:
+            except ServeError as error:
                 self._end(live, error)
 
     def _end(self, live: LiveRequest, outcome: object, *, started: bool = True) -> None:

@@ -12,7 +12,7 @@ sys.path.append(str(FOLDER))
 import tritonclient.grpc as grpcclient  # noqa: E402
 import tritonclient.grpc.aio as aioclient  # noqa: E402
 from tritonclient.grpc import model_config_pb2, service_pb2  # noqa: E402
-from tritonclient.utils import InferenceServerException, serialize_byte_tensor, shared_memory  # noqa: E402
+from tritonclient.utils import InferenceServerException, deserialize_bytes_tensor, serialize_byte_tensor, shared_memory  # noqa: E402
 
 MEMORY_PREFIX = f"servegrpc-test-{os.getpid()}"  # of all shared memory that the tests make
 
@@ -20,6 +20,7 @@ __all__ = [
     "MEMORY_PREFIX",
     "InferenceServerException",
     "aioclient",
+    "deserialize_bytes_tensor",
     "grpcclient",
     "model_config_pb2",
     "serialize_byte_tensor",

@@ -132,8 +132,8 @@ def test_unknown_model(triton):
 
 
 def test_unknown_version(triton):
-    """A version that is not there → NOT_FOUND."""
-    with pytest.raises(InferenceServerException) as raised:
+    """A version that is not there → NOT_FOUND, in the words Triton's clients look for."""
+    with pytest.raises(InferenceServerException, match="Request for unknown model: 'simple' version 9 is not found") as raised:
         triton.infer("simple", summands(), model_version="9")
     assert raised.value.status() == "StatusCode.NOT_FOUND"
 

@@ -105,6 +105,18 @@ def test_beyond_the_region(triton, region, offset):
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
+def test_output_larger_than_its_place(triton, region):
+    """An output that is larger than the place it is to be put in → refused, and nothing is written."""
+    source, target = region(), region()
+    shared_memory.set_shared_memory_region(source, [SIXTEEN, SIXTEEN])
+    wanted = grpcclient.InferRequestedOutput("OUTPUT0")
+    wanted.set_shared_memory(registered(triton, target), 63)
+    with pytest.raises(InferenceServerException, match="has 63 bytes for a tensor of 64") as raised:
+        triton.infer("simple", in_region(registered(triton, source)), outputs=[wanted])
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert not shared_memory.get_contents_as_numpy(target, np.int32, [1, 16]).any()
+
+
 def test_object_shrinks(triton, region):
     """An object made smaller after it was registered → its requests are refused, and the worker lives."""
     handle = region()

@@ -11,7 +11,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oip import InferenceServerException, outputs, service_pb2, tensor
+from oip import InferenceServerException, deserialize_bytes_tensor, outputs, service_pb2, tensor
 from oip_requests import MALFORMED, raw_tensors
 from servers import until
 
@@ -39,16 +39,22 @@ def test_any_raw_tensors(infer, tensors):
     assert list(reply.raw_output_contents) == [data for _, _, data in tensors]
 
 
+def elements(datatype, data):
+    """Return the elements of a raw tensor, as Triton's client reads those of BYTES."""
+    if datatype == "BYTES":
+        return deserialize_bytes_tensor(data).tolist()
+    return np.frombuffer(data, BY_NAME[datatype].dtype).tolist()
+
+
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(drawn=raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS and drawn[0] != "BYTES"))
+@given(drawn=raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS))
 def test_any_typed_tensor(infer, drawn):
     """Typed tensors of any datatype and shape through identity → the same elements, raw."""
     datatype, shape, data = drawn
-    dtype = BY_NAME[datatype].dtype
-    contents = {CONTENTS[datatype]: np.frombuffer(data, dtype).tolist()}
+    contents = {CONTENTS[datatype]: elements(datatype, data)}
     reply = infer(model_name="same", inputs=[{"name": "x", "datatype": datatype, "shape": shape, "contents": contents}])
-    np.testing.assert_array_equal(np.frombuffer(reply.raw_output_contents[0], dtype), np.frombuffer(data, dtype))
+    np.testing.assert_array_equal(elements(datatype, reply.raw_output_contents[0]), elements(datatype, data))
     assert list(reply.outputs[0].shape) == shape
 
 
@@ -125,10 +131,19 @@ def test_priority(triton_server, triton, gate):
     assert numbers["busy"] < numbers["first"] < numbers["none 1"] < numbers["none 2"]  # "none 0" may have been handed over before
 
 
-def test_unknown_output(triton):
-    """An output asked for that an undeclared handler does not give → INVALID_ARGUMENT."""
-    with pytest.raises(Exception, match="unexpected inference output 'y'; outputs: x"):
-        triton.infer("same", [tensor("x", np.zeros(1, np.float32))], outputs=outputs("y"))
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (outputs("y"), "unexpected inference output 'y'; outputs: x"),
+        (outputs("x", class_count=3), "classification of output 'x' needs a number of at least 1 and numbers to sort"),
+    ],
+    ids=["not there", "no numbers to classify"],
+)
+def test_output_that_cannot_be_given(triton, wanted, told):
+    """An output asked for that an undeclared handler does not give, or not so → INVALID_ARGUMENT."""
+    with pytest.raises(InferenceServerException, match=told) as raised:
+        triton.infer("same", [tensor("x", np.array(["text"], dtype=object))], outputs=wanted)
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_envelope(infer):
