@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help run demo example test unit test-faults test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
+.PHONY: help run demo example test unit test-faults fuzz soak test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
   clean
 
 help: ## Show the targets
@@ -36,6 +36,12 @@ unit: $(VENV)/.installed build/tritonclient build/torch-model-archiver ## The te
 
 test-faults: $(VENV)/.installed ## A long load with faults of every kind, and a check of each call, 15 minutes
 	PYTHONPATH=tests python -m history --seconds 80
+
+fuzz: $(VENV)/.installed ## A million arbitrary and mutated messages, archives and connections, 4 minutes
+	PYTHONPATH=tests python -m fuzz
+
+soak: $(VENV)/.installed ## Half an hour of load with faults: what grows?
+	PYTHONPATH=tests python -m history.soak
 
 test-gpu: $(VENV)/.installed ## The tests that need a CUDA device
 	python -m pytest -q -m gpu

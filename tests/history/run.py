@@ -63,12 +63,12 @@ class World:
 
     def __init__(self, folder, chance, lane):
         self._chance = chance
-        self._folder = folder / "tmp"
-        self._folder.mkdir()
+        self.folder = folder / "tmp"
+        self.folder.mkdir()
         self._journal = folder / "journal"
         self._journal.touch()
         self._archives = {(name, version): self._archive(folder, name, version) for name in WORKERS for version in VERSIONS}
-        self.server = ServerProcess("--fast-lane", lane, environment={"TMPDIR": str(self._folder)})
+        self.server = ServerProcess("--fast-lane", lane, environment={"TMPDIR": str(self.folder)})
         self._ends = float("inf")
 
     def _archive(self, folder, name, version):
@@ -154,13 +154,13 @@ class World:
     def _quiet(self, management):
         """Wait until all workers are there and nothing is in flight; returns what the server holds then."""
         until(lambda: self._at_rest(management), 40)
-        return footprint(self.server.process.pid, self._folder)
+        return footprint(self.server.process.pid, self.folder)
 
     def _settled(self, management, before):
         """Wait until the server holds no more than before, and no longer than it may take; returns what it holds."""
         self._quiet(management)
         ends = monotonic() + 10
-        while (now := footprint(self.server.process.pid, self._folder)).more_than(before, **ROOM) and monotonic() < ends:
+        while (now := footprint(self.server.process.pid, self.folder)).more_than(before, **ROOM) and monotonic() < ends:
             self._at_rest(management)  # connections are closed meanwhile
         return now
 
