@@ -25,7 +25,6 @@ def describe(version: ModelVersion, *, loaded_at_startup: bool) -> dict[str, obj
     settings, config, pool = version.settings, version.archive.config, version.pool
     records = pool.records()
     stateful = bool(config.sequence_max_idle_seconds)
-    most_sequences = max(config.max_sequences or 1, settings.batch_size * version.autoscaler.max_workers)
     on_gpu = config.device_type == "gpu" or any(record.device.gpu is not None for record in records)
     return {
         "modelName": version.name,
@@ -50,8 +49,8 @@ def describe(version: ModelVersion, *, loaded_at_startup: bool) -> dict[str, obj
         "stateful": stateful,
         "sequenceMaxIdleMSec": _milliseconds(config.sequence_max_idle_seconds),
         "sequenceTimeoutMSec": _milliseconds(config.sequence_timeout_seconds),
-        "maxNumSequence": most_sequences if stateful else 0,
-        "maxSequenceJobQueueSize": (config.max_sequence_queue_size or 1) if stateful else 0,
+        "maxNumSequence": settings.max_sequences if stateful else 0,
+        "maxSequenceJobQueueSize": settings.max_sequence_queue_size if stateful else 0,
         "loadedAtStartup": loaded_at_startup,
         "workers": [_worker(record) for record in records],
         "jobQueueStatus": {

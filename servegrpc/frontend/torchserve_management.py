@@ -87,6 +87,8 @@ class TorchServeManagement:
             raise RelativeUrl(f"Relative path is not allowed in url: {request.url}", field="url")
         if request.runtime and request.runtime not in RUNTIMES:
             raise InvalidInput(f"Invalid RuntimeType value: {request.runtime}", field="runtime")
+        if request.runtime == "LSP":
+            raise InvalidInput("runtime LSP is TorchServe's C++ backend, which is not supported; leave it out.", field="runtime")
         version = self._register(request)
         workers = version.autoscaler.min_workers
         if workers and not request.synchronous:

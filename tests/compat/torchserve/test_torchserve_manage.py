@@ -160,6 +160,10 @@ def test_register_a_time_out_beside_a_yaml(torchserve, registered):
             ),
         ),
         ({"url": "x.mar", "runtime": "python4"}, ("INVALID_ARGUMENT", "Invalid RuntimeType value: python4", BAD_REQUEST)),
+        (
+            {"url": "x.mar", "runtime": "LSP"},
+            ("INVALID_ARGUMENT", "runtime LSP is TorchServe's C++ backend, which is not supported; leave it out.", BAD_REQUEST),
+        ),
     ],
     ids=str,
 )
@@ -283,14 +287,19 @@ def test_describe(torchserve, registered):
     assert (described["maxRetryTimeoutInSec"], described["deviceType"], described["loadedAtStartup"]) == (300, "cpu", False)
 
 
-def test_describe_sequences(torchserve, registered):
-    """A model that keeps sequences → its numbers are there."""
-    config = (
-        "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nsequenceTimeoutMSec: 90000\nmaxNumSequence: 5\nmaxSequenceJobQueueSize: 10"
-    )
-    (described,) = torchserve.describe(registered(config=config))
+@pytest.mark.parametrize(
+    ("more", "numbers"),
+    [
+        ("sequenceTimeoutMSec: 90000\nmaxNumSequence: 5\nmaxSequenceJobQueueSize: 10", [90000, 5, 10]),
+        ("", [0, 10_000, 100]),
+    ],
+    ids=["given", "defaults"],
+)
+def test_describe_sequences(torchserve, registered, more, numbers):
+    """A model that keeps sequences → the numbers that hold for it are there."""
+    (described,) = torchserve.describe(registered(config=f"sequenceBatching: true\nsequenceMaxIdleMSec: 60000\n{more}"))
     keys = ("stateful", "sequenceMaxIdleMSec", "sequenceTimeoutMSec", "maxNumSequence", "maxSequenceJobQueueSize")
-    assert [described[key] for key in keys] == [True, 60000, 90000, 5, 10]
+    assert [described[key] for key in keys] == [True, 60000, *numbers]
 
 
 def test_describe_versions(torchserve, registered):
