@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from servegrpc.core.engine import WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import HandlerSpec, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
 
 SECONDS = 20  # that a wait may take at most
+POOL_SPEC = HandlerSpec("digits", "1.0", "/", "echo", {}, {}, False, "", ())
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,37 @@ class FakeWorker:
                 self.exit(script.ends if self.batches else "", output=script.output)
                 return
             self.answer(calls=1)
+
+
+class Caller:
+    """Submits requests and counts how each was answered."""
+
+    def __init__(self, pool):
+        self.pool = pool
+        self.answers = {}
+        self.errors = {}
+        self.requests = {}
+        self._changed = threading.Condition()
+
+    def submit(self, *names, deadline=float("inf"), **kwargs):
+        for name in names:
+            self.answers[name] = []
+            self.requests[name] = Request(b"x", 0, name, lambda reply, name=name: self._note(name, reply), deadline, **kwargs)
+            self.pool.submit(self.requests[name])
+
+    def _note(self, name, reply):
+        with self._changed:
+            self.answers[name].append(reply.error.reason if reply.error else "OK")
+            self.errors[name] = reply.error
+            self._changed.notify_all()
+
+    def wait_for(self, *names):
+        with self._changed:
+            assert self._changed.wait_for(lambda: all(self.answers[name] for name in names), SECONDS), self.answers
+
+    def __getitem__(self, name):
+        return self.answers[name]
+
+
+def sent(worker):
+    return [[request.request_id for request in batch] for batch in worker.batches]

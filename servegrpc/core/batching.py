@@ -23,7 +23,7 @@ WorkerT = TypeVar("WorkerT")
 
 @dataclass(frozen=True, slots=True)
 class Assignment(Generic[WorkerT]):
-    """What `BatchQueue.assign` decided: batches to hand over, requests whose deadline passed, and when to ask again (inf: no need)."""
+    """What `BatchQueue.assign` decided: batches to hand over, requests that come too late, and when to ask again (inf: no need)."""
 
     batches: Sequence[tuple[WorkerT, list[Request]]]
     dropped: Sequence[Request]
@@ -40,21 +40,27 @@ class BatchQueue(Generic[WorkerT]):
 
     Live workers take what waits at any time, while they have fewer requests than slots. The requests of a sequence go to the worker
     that got the first one, each when the one before it has been answered: so no batch holds two of them.
+
+    Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do.
     """
 
     MAX_IN_FLIGHT = 2
 
-    def __init__(self, batch_size: int, max_batch_delay_seconds: float, max_queue_size: int) -> None:
+    def __init__(self, batch_size: int, max_batch_delay_seconds: float, max_queue_size: int, max_queue_bytes: float = math.inf) -> None:
         self.batch_size = batch_size
         self.max_batch_delay_seconds = max_batch_delay_seconds
         self.max_queue_size = max_queue_size
+        self.max_queue_bytes = max_queue_bytes
+        self.bytes = 0  # of the payloads that wait
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
         self._waiting = 0  # requests in _requests that are still wanted
         self._ranked = False  # some have had a priority: those in _requests need not lie in the order of arrival
         self._pinned: dict[WorkerT, deque[Request]] = {}  # requests of sequences, by the worker that has their state
         self._bound: dict[WorkerT, set[LiveSequence]] = {}
-        self._held = 0  # requests in _pinned, or behind another of their sequence, that are still wanted
+        self._alone: deque[Request] = deque()  # requests whose worker was lost
+        self._held = 0  # requests in _pinned or _alone, or behind another of their sequence, that are still wanted
+        self._horizon = 0.0  # a request with an earlier deadline is not handed over
         self._lost: list[tuple[LiveSequence, list[Request]]] = []
         self._live = 0  # the slots of a live worker
         self._idle: list[WorkerT] = []  # live ones: those with room
@@ -74,17 +80,21 @@ class BatchQueue(Generic[WorkerT]):
     def put(self, request: Request) -> None:
         """Queue one request, without blocking; call `assign` next.
 
-        Raises QueueFull when `max_queue_size` requests wait already, LookupError when its sequence has ended.
+        Raises QueueFull when `max_queue_size` requests wait already, or with this one more than `max_queue_bytes` would, and LookupError
+        when its sequence has ended. Of any size one request may wait.
         """
         with self._lock:
             if self._waiting + self._held >= self.max_queue_size:
                 raise QueueFull(f"{len(self)} requests wait already", max_queue_size=self.max_queue_size)
+            if self.bytes and self.bytes + len(request.payload) > self.max_queue_bytes:
+                raise QueueFull(f"requests of {self.bytes} bytes wait already", max_queue_bytes=self.max_queue_bytes)
             if request.sequence:
                 self._put_in_sequence(request, request.sequence)
             else:
                 request.waiting = True
                 self._append(request)
                 self._waiting += 1
+            self.bytes += len(request.payload)
 
     def _append(self, request: Request) -> None:
         """Put a request behind all that go before it; without a priority at the end, whatever is there."""
@@ -137,6 +147,7 @@ class BatchQueue(Generic[WorkerT]):
         taken = [request for request in requests if request.waiting]
         for request in taken:
             request.waiting = False
+            self.bytes -= len(request.payload)
             self._held -= request.held
             self._waiting -= not request.held
         requests.clear()
@@ -150,7 +161,17 @@ class BatchQueue(Generic[WorkerT]):
                 if request.sequence:
                     request.sequence.worker = None
                 self._requests.appendleft(request)
+                self.bytes += len(request.payload)
             self._waiting += len(requests)
+
+    def put_alone(self, requests: Sequence[Request]) -> None:
+        """Queue requests whose worker was lost while it ran them, whatever the limit; each goes to a worker alone."""
+        with self._lock:
+            for request in requests:
+                request.waiting = request.held = True
+                self._alone.append(request)
+                self.bytes += len(request.payload)
+            self._held += len(requests)
 
     def cancel(self, request: Request) -> bool:
         """Take a request out if it still waits; it then never reaches a handler and the caller of this method answers it."""
@@ -158,6 +179,7 @@ class BatchQueue(Generic[WorkerT]):
             if not request.waiting:
                 return False
             request.waiting = False
+            self.bytes -= len(request.payload)
             request.payload = b""  # it may lie in the queue for a while yet
             self._held -= request.held
             self._waiting -= not request.held
@@ -170,9 +192,10 @@ class BatchQueue(Generic[WorkerT]):
     def clear(self) -> list[Request]:
         """Take all requests out; the caller answers them."""
         with self._lock:
-            waiting = [request for one in (self._requests, *self._pinned.values()) for request in one]
+            waiting = [request for one in (self._alone, self._requests, *self._pinned.values()) for request in one]
             sequences = {request.sequence for request in waiting if request.sequence}.union(*self._bound.values())
             behind = [request for sequence in sequences for request in sequence.waiting]
+            self._alone.clear()
             self._requests.clear()
             self._pinned.clear()
             return self._withdraw(waiting + behind)
@@ -254,8 +277,10 @@ class BatchQueue(Generic[WorkerT]):
                 self._idle.append(worker)
             return False
 
-    def assign(self, now: float, *, calls: int = 1, prefetch: bool = True) -> Assignment[WorkerT]:
+    def assign(self, now: float, *, calls: int = 1, prefetch: bool = True, service_seconds: float = 0.0) -> Assignment[WorkerT]:
         """Decide which requests go to which workers now. The caller hands them over, answers the dropped and calls again at `next_at`.
+
+        Dropped are those whose deadline has passed, or comes within `service_seconds`, but for streams, which may send a part in time.
 
         A hand-over holds up to `calls` full batches, when as many wait and the others are not left idle: for handlers so quick that the
         hand-over costs more than the call. Without `prefetch` no worker gets a second batch while it computes.
@@ -263,9 +288,12 @@ class BatchQueue(Generic[WorkerT]):
         with self._lock:
             batches: list[tuple[WorkerT, list[Request]]] = []
             dropped: list[Request] = []
+            self._horizon = now + service_seconds
+            spared = self._assign_alone(now, batches, dropped) if self._alone else []
             next_at = self._assign_pinned(now, batches, dropped) if self._held else math.inf
             if self._live:
                 self._assign_live(now, batches, dropped)
+                self._idle += spared
                 return Assignment(batches, dropped, next_at)
             while self._waiting:
                 due = self._oldest_arrival() + self.max_batch_delay_seconds
@@ -276,9 +304,22 @@ class BatchQueue(Generic[WorkerT]):
                     next_at = min(next_at, due)
                     break
                 batch = self._take(now, self._share(calls, prefetch), dropped)
-                if batch:
-                    batches.append((self._take_worker(batch), batch))
+                self._give(self._idle[-1] if self._idle else self._half_busy[0], batch, batches)
             return Assignment(batches, dropped, next_at)
+
+    def _assign_alone(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> list[WorkerT]:
+        """Give what must run alone to workers that have nothing; returns a live one that gets no more until that is so, if need be."""
+        free = [worker for worker in self._idle if not self._in_flight[worker]]
+        while self._alone and free:
+            batch = self._take(now, 1, dropped, self._alone)
+            self._give(free[-1], batch, batches)
+            if batch and free.pop() in self._idle:  # a live one: it gets nothing else before it has answered
+                self._idle.remove(batches[-1][0])
+        spared = min(self._in_flight, key=self._in_flight.__getitem__) if self._live and self._alone else None
+        if spared is None or spared not in self._idle:
+            return []
+        self._idle.remove(spared)
+        return [spared]
 
     def _assign_pinned(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> float:
         """Give idle workers what only they can run, filled up with what anyone can; returns when to look again."""
@@ -293,9 +334,7 @@ class BatchQueue(Generic[WorkerT]):
             batch = self._take(now, room, dropped, pinned)
             if len(batch) < room and not self._live:
                 batch += self._take(now, room - len(batch), dropped)
-            if batch:
-                self._occupy(worker, batch)
-                batches.append((worker, batch))
+            self._give(worker, batch, batches)
         return next_at
 
     def _assign_live(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> None:
@@ -304,9 +343,7 @@ class BatchQueue(Generic[WorkerT]):
         while self._waiting and self._idle:
             worker = min(self._idle, key=self._in_flight.__getitem__)
             batch = self._take(now, min(self._live - self._in_flight[worker], share), dropped)
-            if batch:
-                self._occupy(worker, batch)
-                batches.append((worker, batch))
+            self._give(worker, batch, batches)
 
     def _share(self, calls: int, prefetch: bool) -> int:
         """How many requests the next hand-over takes: full batches only, unless there is less than one."""
@@ -329,11 +366,12 @@ class BatchQueue(Generic[WorkerT]):
             if not request.waiting:
                 continue
             request.waiting = False
+            self.bytes -= len(request.payload)
             if request.held:
                 self._held -= 1
             else:
                 self._waiting -= 1
-            if request.deadline <= now:
+            if request.deadline <= self._horizon and (request.deadline <= now or not request.streamed):
                 dropped.append(request)
                 if request.sequence:
                     self._advance(request.sequence)
@@ -341,13 +379,11 @@ class BatchQueue(Generic[WorkerT]):
                 batch.append(request)
         return batch
 
-    def _take_worker(self, batch: list[Request]) -> WorkerT:
-        worker = self._idle[-1] if self._idle else self._half_busy[0]
-        self._occupy(worker, batch)
-        return worker
-
-    def _occupy(self, worker: WorkerT, batch: list[Request]) -> None:
-        """Note that a worker, idle or half busy, gets a batch, and the sequences that begin with it."""
+    def _give(self, worker: WorkerT, batch: list[Request], batches: list[tuple[WorkerT, list[Request]]]) -> None:
+        """Give a worker, idle or half busy, a batch, and the sequences that begin with it."""
+        if not batch:
+            return
+        batches.append((worker, batch))
         if self._live:
             self._in_flight[worker] += len(batch)
             if self._in_flight[worker] >= self._live:

@@ -22,7 +22,7 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.ACTIVE: frozenset({State.LOADING, State.DRAINING, State.FAILED}),  # LOADING again when its last worker is lost
     State.DRAINING: frozenset({State.UNLOADED, State.FAILED}),
     State.UNLOADED: frozenset(),
-    State.FAILED: frozenset({State.DRAINING}),
+    State.FAILED: frozenset({State.DRAINING, State.LOADING}),  # LOADING when it is tried again
 }
 
 
@@ -41,6 +41,11 @@ class ModelSettings:
     sequence_timeout_seconds: float = 0.0  # 0: no limit
     on_slow_reader: str = "pause"  # or "end"
     stream_buffer_bytes: int = 4 * 1024 * 1024
+    max_queue_bytes: int = 1024**3
+    on_worker_loss: str = "retry"  # or "fail": what becomes of the requests that a lost worker was running
+    refuse_hopeless: bool = True  # requests that have less time left than answers take
+    cool_down_seconds: float = 60.0  # after which a version whose workers kept ending is tried again; 0: never
+    max_retry_timeout_seconds: float | None = None  # how long workers may keep ending; None: five times
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ _WITHOUT_EFFECT = {
     ("torchrun", "parallelType", "parallelLevel"): "a worker is one process with one device",
     ("useJobTicket",): "requests wait while all workers are busy, jobQueueSize of them",
     ("clientTimeoutInMills",): "requests are dropped at their callers' deadlines",
-    ("maxRetryTimeoutInSec",): "a worker is given up after five losses in a row",
 }
 
 
@@ -54,6 +53,11 @@ class ModelConfig:
     parallel_level: int | None = None
     on_slow_reader: str | None = None
     stream_buffer_bytes: int | None = None
+    max_queue_bytes: int | None = None
+    on_worker_loss: str | None = None
+    isolate_errors: bool = False
+    refuse_hopeless: bool = True
+    cool_down_seconds: float | None = None
     tensors: Declaration = field(default_factory=Declaration)
     raw: dict[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -94,6 +98,11 @@ def parse_model_config(text: str, *, name: str = "model-config.yaml") -> ModelCo
         parallel_level=read.whole("parallelLevel", at_least=0),
         on_slow_reader=read.choice("onSlowReader", "pause", "end") or None,
         stream_buffer_bytes=read.whole("streamBufferBytes", at_least=1),
+        max_queue_bytes=read.whole("jobQueueBytes", at_least=1, at_most=2**63 - 1),
+        on_worker_loss=read.choice("onWorkerLoss", "retry", "fail") or None,
+        isolate_errors=read.flag("isolateErrors"),
+        refuse_hopeless=read.flag("refuseHopeless", default=True),
+        cool_down_seconds=read.whole("coolDown", at_least=0),
         tensors=read.tensors(),
         raw=raw,
         warnings=(*read.warnings, *read.without_effect()),
@@ -110,13 +119,13 @@ class _Reader:
         self._lines = lines
         self._name = name
 
-    def whole(self, key: str, *, at_least: int) -> int | None:
+    def whole(self, key: str, *, at_least: int, at_most: int = _LARGEST) -> int | None:
         if key not in self._raw:
             return None
         value = self._raw[key]
-        if _is_whole(value) and at_least <= value <= _LARGEST:
+        if _is_whole(value) and at_least <= value <= at_most:
             return value
-        self._ignore(key, f"a whole number of at least {at_least}" + (f" and at most {_LARGEST}" if _is_whole(value) else ""))
+        self._ignore(key, f"a whole number of at least {at_least}" + (f" and at most {at_most}" if _is_whole(value) else ""))
         return None
 
     def workers(self) -> tuple[int | None, int | None]:
@@ -135,12 +144,12 @@ class _Reader:
             self.warnings.append(f"{self._name}, line {line}: {error}; inputs and outputs are ignored")
             return Declaration()
 
-    def flag(self, key: str) -> bool:
-        value = self._raw.get(key, False)
+    def flag(self, key: str, *, default: bool = False) -> bool:
+        value = self._raw.get(key, default)
         if isinstance(value, bool):
             return value
         self._ignore(key, "true or false")
-        return False
+        return default
 
     def choice(self, key: str, *words: str) -> str:
         value = self._raw.get(key, "")

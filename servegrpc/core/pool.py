@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 from time import monotonic
 
@@ -20,32 +21,20 @@ import structlog
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit, WorkerSpec
 from servegrpc.core.model import TRANSITIONS, ModelSettings, State
-from servegrpc.core.pace import Pace
+from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.request import Request
+from servegrpc.core.request import Loss, Request
+from servegrpc.core.restarts import Restarts
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
+from servegrpc.core.verdicts import Verdicts
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
-from servegrpc.errors import (
-    Code,
-    Draining,
-    ModelLoadFailed,
-    NoWorkers,
-    QueueFull,
-    RequestExpired,
-    ResponseTimeout,
-    SequenceLimit,
-    SequenceUnknown,
-    ServeError,
-    WorkerLost,
-)
+from servegrpc.errors import Code, QueueFull, ServeError
 from servegrpc.reply import Reply
 
 log = structlog.get_logger()
 
-MAX_FAILURES = 5  # losses in a row, without a batch answered, after which the version has failed
-MAX_BACKOFF_SECONDS = 30.0
 STOP_GRACE_SECONDS = 10.0
 
 worker_ids = count(1)  # unique within the server, as in its API and logs
@@ -68,8 +57,11 @@ class WorkerPool:
         self.target = 0
         self.state = State.LOADING
         self.cause = ""
-        self.label = f'Model "{spec.model_name}" version {spec.model_version}'
-        self.queue: BatchQueue[WorkerRecord] = BatchQueue(settings.batch_size, settings.max_batch_delay_seconds, settings.max_queue_size)
+        self._verdicts = Verdicts(spec.model_name, spec.model_version)
+        self.label = self._verdicts.label
+        self.queue: BatchQueue[WorkerRecord] = BatchQueue(
+            settings.batch_size, settings.max_batch_delay_seconds, settings.max_queue_size, settings.max_queue_bytes
+        )
         self.sequences = SequenceTable(
             self.label,
             settings.max_sequences,
@@ -86,11 +78,11 @@ class WorkerPool:
         self._records: dict[int, WorkerRecord] = {}
         self._loaded = False  # it has had all its workers once
         self._ever_ready = False
-        self._failures = 0  # losses in a row: no worker started after the last lost one has answered yet
-        self._last_lost = 0
-        self._restart_at = 0.0
+        self._restarts = Restarts(settings.max_retry_timeout_seconds)
+        self._retry_at: float | None = None  # when it asks again for the workers that were given up
         self.stats = PoolStats()
         self._pace = Pace()
+        self._service = ServiceTime()
         self._wake_at = 0.0
         self._log = log.bind(model=spec.model_name, version=spec.model_version)
 
@@ -99,7 +91,7 @@ class WorkerPool:
     def submit(self, request: Request) -> None:
         """Take one request, without blocking; it is answered through `request.answer`.
 
-        Raises QueueFull, NoWorkers, Draining or ModelLoadFailed; the request is then not taken.
+        Raises QueueFull, WouldMissDeadline, NoWorkers, Draining or ModelLoadFailed; the request is then not taken.
         """
         self.put(request)
         self.pump()
@@ -109,29 +101,56 @@ class WorkerPool:
 
         Returns whether a full batch and an idle worker wait for each other: then at once.
         """
-        if self.state is not State.ACTIVE or not self.target:
-            self._refuse()
-        if request.sequence and len(request.sequence.waiting) >= self.settings.max_sequence_queue_size:
-            message = f'{self.label}: {len(request.sequence.waiting)} requests of sequence "{request.sequence.id}" wait already.'
-            limit = SequenceLimit(message, retry_after_seconds=self.expected_wait())
-            raise limit.about(
-                **self._names(), sequence_id=request.sequence.id, max_sequence_queue_size=self.settings.max_sequence_queue_size
-            )
+        stats = self.stats
+        stats.accepted += 1  # before a worker can answer it
         try:
+            if self.state is not State.ACTIVE or not self.target:
+                self._refuse()
+            if request.deadline - request.arrived < self._service.seconds:
+                self._refuse_hopeless(request)
+            if request.sequence:
+                self._check_sequence(request)
             self.queue.put(request)
-        except QueueFull as error:
-            wait = self.expected_wait()
-            full = QueueFull(f"{self.label}: {error.message}.", retry_after_seconds=wait, max_queue_size=self.queue.max_queue_size)
-            raise full.about(**self._names()) from None
-        except LookupError as error:
-            self.sequences.get(str(error.args[0]))  # raises what became of it
-            raise SequenceUnknown(f"{self.label}: the sequence was started anew.", sequence_id=error.args[0]).about(
-                **self._names()
-            ) from None
-        self.stats.accepted += 1
+        except (ServeError, LookupError) as error:
+            stats.accepted -= 1
+            refusal = self._refusal(error)
+            stats.refused[refusal.reason] += 1
+            raise refusal from None
         if self.state is State.FAILED:
             self._give_up_waiting()  # it failed between the check and the put
         return self.queue.has_idle_worker and len(self.queue) >= self.settings.batch_size
+
+    def _refuse(self) -> None:
+        """Raise the reason why the version takes no requests, unless it only loads."""
+        if self.target and self.state in (State.LOADING, State.ACTIVE):
+            return
+        raise self._not_serving()
+
+    def _not_serving(self) -> ServeError:
+        return self._verdicts.not_serving(self.state, self.cause, self._retry_at and max(0.0, self._retry_at - monotonic()))
+
+    def _refuse_hopeless(self, request: Request) -> None:
+        seconds = 0.0 if request.streamed else self._service.known(request.arrived)
+        if request.deadline - request.arrived < seconds:
+            raise self._verdicts.late(request, request.arrived, seconds)
+
+    def _check_sequence(self, request: Request) -> None:
+        waiting = len(request.sequence.waiting) if request.sequence else 0
+        most = self.settings.max_sequence_queue_size
+        if waiting >= most:
+            raise self._verdicts.sequence_full(request, waiting, most, self.expected_wait())
+
+    def _refusal(self, error: ServeError | LookupError) -> ServeError:
+        """Return what the caller is told when the queue has not taken a request."""
+        if isinstance(error, QueueFull):
+            return self._verdicts.queue_full(error, self.expected_wait())
+        if isinstance(error, ServeError):
+            return error
+        try:
+            self.sequences.get(str(error.args[0]))  # raises what became of it
+        except ServeError as ending:
+            return ending
+        return self._verdicts.sequence_anew(error.args[0])
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""
@@ -153,9 +172,13 @@ class WorkerPool:
 
         Raises SequenceLimit, SequenceUnknown or SequenceLost.
         """
-        if start is None:
-            start = not self.sequences.has(sequence_id)
-        sequence = self.sequences.start(sequence_id) if start else self.sequences.get(sequence_id)
+        try:
+            if start is None:
+                start = not self.sequences.has(sequence_id)
+            sequence = self.sequences.start(sequence_id) if start else self.sequences.get(sequence_id)
+        except ServeError as error:
+            self.stats.refused[error.reason] += 1
+            raise
         self._expire_later(self.sequences.expire(monotonic()))
         return sequence
 
@@ -177,43 +200,30 @@ class WorkerPool:
         record = sequence.worker
         if isinstance(record, WorkerRecord) and record.worker and not record.gone:
             record.worker.end_sequence(sequence.id)
-        message = f'{self.label}: sequence "{sequence.id}" was ended while the request waited for the one before it; it was not run.'
         for request in waiting:
-            self._answer(request, Reply(error=SequenceUnknown(message, sequence_id=sequence.id).about(**self._names())))
+            self._answer(request, Reply(error=self._verdicts.sequence_ended(sequence.id)))
 
     def _answer_lost(self, how: str) -> None:
         """End the sequences that have lost their worker, and answer what waited of them."""
         for sequence, waiting in self.queue.take_lost():
             self.sequences.end(sequence.id, f"lost: {how}")
             for request in waiting:
-                self._answer(request, Reply(error=self.sequences.lost(sequence.id, f"lost: {how}").about(**self._names())))
+                self._answer(request, Reply(error=self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names)))
 
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
         ready = self._count_ready()
         return self._pace.expected_wait(len(self.queue) / self.settings.batch_size, ready)
 
-    def _names(self) -> dict[str, object]:
-        return {"model_name": self.spec.model_name, "model_version": self.spec.model_version}
-
-    def _refuse(self) -> None:
-        if self.state is State.FAILED:
-            message = f"{self.label} has failed: {self.cause} Register it again or unregister it."
-            raise ModelLoadFailed(message, cause=self.cause).about(**self._names())
-        if self.state in (State.DRAINING, State.UNLOADED):
-            raise Draining(f"{self.label} is being unregistered and takes no new requests.").about(**self._names())
-        if not self.target:
-            raise NoWorkers(f"{self.label} has no workers; scale it to at least 1.").about(**self._names())
-
     def pump(self) -> None:
         """Hand over what the queue decides."""
-        assignment = self.queue.assign(monotonic(), calls=self._pace.calls, prefetch=self._pace.prefetch)
+        now = monotonic()
+        service = self._service.known(now)
+        assignment = self.queue.assign(now, calls=self._pace.calls, prefetch=self._pace.prefetch, service_seconds=service)
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
             self.pump()
         for request in assignment.dropped:
-            message = f"{self.label}: the deadline passed while the request waited for a worker; it was not run."
-            error = RequestExpired(message, request_id=request.request_id).about(**self._names())
-            self._answer(request, Reply(error=error))
+            self._answer(request, Reply(error=self._verdicts.late(request, now, service)))
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
@@ -245,7 +255,7 @@ class WorkerPool:
         self.queue.put_back([request for request in requests if not (request.sequence and request.sequence.lost)])
         for request in requests:
             if request.sequence and request.sequence.lost:
-                self._answer(request, Reply(error=self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._names())))
+                self._answer(request, Reply(error=self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)))
         self._answer_lost(how)
 
     def _check_response(self, record: WorkerRecord) -> None:
@@ -281,8 +291,8 @@ class WorkerPool:
         record = self._records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
-        if worker_id > self._last_lost:
-            self._failures = 0
+        if worker_id > self._restarts.last_lost:
+            self._restarts.failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)
         released = sum(not reply.more for reply in replies) if record.live else len(finished)
@@ -298,6 +308,7 @@ class WorkerPool:
             if not reply.more:
                 self._answer(request, reply)
             elif request.message:
+                request.begun = True
                 request.message(reply)
 
     def measured(self, worker_id: int, records: Sequence[object]) -> None:  # noqa: ARG002 - the numbers of all workers are one
@@ -310,6 +321,10 @@ class WorkerPool:
         if rest:
             self.stats.batch_size.observe(rest)
         self._pace.learn(now - hand_over.sent, full + bool(rest))
+        if self.settings.refuse_hopeless:
+            self._service.learn(now - hand_over.sent, now)
+        if hand_over.callers_left == len(hand_over.requests):
+            self.stats.wasted_batches += full + bool(rest)
 
     def _answer(self, request: Request, reply: Reply) -> None:
         code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
@@ -318,7 +333,7 @@ class WorkerPool:
         request.answer(reply)
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
-        """A worker is gone: answer what it ran, put back what it had not started, and replace it when it is missed."""
+        """A worker is gone: run again or answer what it ran, put back what it had not started, and replace it when it is missed."""
         record = self._records[worker_id]
         running, untouched = record.end(exit_)
         for request in running:
@@ -326,53 +341,78 @@ class WorkerPool:
                 request.sequence.begun = True  # it may have
         self.queue.forget_worker(record)
         self._put_back(untouched, exit_.cause)
+        lost = self._run_again(record, exit_, running)
         with self._changed:
             del self._records[worker_id]
             self._slots.give_back(record.device)
             if record.state is WorkerState.STOPPING:
                 self._log.info("worker stopped", worker=worker_id)
             else:
-                self._note_loss(record, exit_, running)
+                self._note_loss(record, exit_, running, len(running) - len(lost))
             self._settle()
-        for request in running:
-            self._answer(request, Reply(error=self._loss(record, exit_, request)))
+        timeout = self.settings.response_timeout_seconds if record.timed_out else None
+        for request in lost:
+            if request.sequence:
+                error: ServeError = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
+                error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
+            else:
+                error = self._verdicts.lost(record.id, exit_, request, timeout)
+            self._answer(request, Reply(error=error))
         self.reconcile()
         self.pump()
 
-    def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> None:
-        self._failures += not exit_.blameless
-        self._last_lost = max(self._last_lost, record.id)
+    def _run_again(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> list[Request]:
+        """Queue what a lost worker was running, each alone, so that one bad request fails alone; returns those that must not run again."""
+        now = monotonic()
+        again: list[Request] = []
+        lost: list[Request] = []
+        may = self.settings.on_worker_loss == "retry" and not record.timed_out
+        for request in running:
+            once = may and not (request.lost or request.begun or request.sequence or request.left) and request.deadline > now
+            (again if once else lost).append(request)
+        for request in again:
+            request.lost = Loss(record.id, exit_.cause, exit_.blameless)
+        self.queue.put_alone(again)
+        return lost
+
+    def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request], again: int) -> None:
+        now = monotonic()
+        self._restarts.note_loss(record.id, now, blameless=exit_.blameless)
         self.stats.losses += 1
         cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
+        about: dict[str, object] = {"worker": record.id, "cause": cause, "output": exit_.output}
         if running:
-            self._log.error("worker lost", worker=record.id, cause=cause, requests=[r.request_id for r in running], output=exit_.output)
+            self._log.error("worker lost", requests=[request.request_id for request in running], run_again=again, **about)
         else:
-            self._log.warning("worker lost", worker=record.id, cause=cause, output=exit_.output)
+            self._log.warning("worker lost", **about)
         if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
             return
-        if self._failures >= MAX_FAILURES or not (self._ever_ready or exit_.blameless):
+        if self._restarts.enough(now) or not (self._ever_ready or exit_.blameless):
             self._give_up(cause, self._count_ready())
-        elif self._failures > 1:
-            self._restart_at = monotonic() + min(0.5 * 2 ** (self._failures - 2), MAX_BACKOFF_SECONDS)
 
     def _give_up(self, cause: str, left: int) -> None:
-        """Ask for no more workers than are left; without any, the version has failed. Needs the lock."""
+        """Ask for no more workers than are left, for a while; without any, the version has failed. Needs the lock."""
+        before = self.target
         if left:
-            self._log.error("workers given up", target=left, before=self.target, cause=cause)
+            self._log.error("workers given up", target=left, before=before, cause=cause)
             self.target, self.cause = left, cause
         else:
             self._fail(cause)
+        if self._ever_ready and self.settings.cool_down_seconds:
+            self._retry_at = monotonic() + self.settings.cool_down_seconds
+            self._timer.call_at(self._retry_at, partial(self._try_again, self._retry_at, before))
 
-    def _loss(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
-        about = {**self._names(), "worker": record.id, "request_id": request.request_id}
-        if request.sequence:
-            return self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}").about(**about)
-        if record.timed_out:
-            timeout = f"{self.settings.response_timeout_seconds:g}s"
-            message = f"{self.label}: the handler took longer than {timeout}, and its worker was replaced."
-            return ResponseTimeout(message, response_timeout=timeout).about(**about)
-        message = f"{self.label}: worker {record.id} ended while it ran the request: {exit_.cause}. Send it again if it may run twice."
-        return WorkerLost(message, cause=exit_.cause).about(**about)
+    def _try_again(self, at: float, target: int) -> None:
+        """Ask for as many workers as before some were given up, unless someone has changed their number meanwhile."""
+        with self._changed:
+            if self._retry_at != at:
+                return
+            self._retry_at = None
+            self._restarts.reset(one_more=True)
+            self.target, self.cause = target, ""
+            if self.state is State.FAILED:
+                self._move_to(State.LOADING)
+        self.reconcile()
 
     # --- numbers and states
 
@@ -383,16 +423,16 @@ class WorkerPool:
         """
         with self._changed:
             if self.state in (State.DRAINING, State.UNLOADED):
-                self._refuse()
-            self.target = target
-            self.cause, self._failures = "", 0
+                raise self._not_serving()
+            self.target, self.cause, self._retry_at = target, "", None
+            self._restarts.reset()
             self._settle()
         self.reconcile()
 
     def drain(self) -> None:
         """Take no new requests, finish those accepted, then stop all workers and become UNLOADED; returns at once."""
         with self._changed:
-            self.target = 0
+            self.target, self._retry_at = 0, None
             if self.state not in (State.DRAINING, State.UNLOADED):
                 self._move_to(State.DRAINING)
         self.reconcile()
@@ -430,8 +470,8 @@ class WorkerPool:
             if not wanted and len(self.queue) and self.state is not State.FAILED:
                 wanted = min(1, len(live))  # someone must finish what waits
             if len(live) < wanted:
-                if self._restart_at > monotonic():
-                    self._timer.call_at(self._restart_at, self.reconcile)
+                if self._restarts.at > monotonic():
+                    self._timer.call_at(self._restarts.at, self.reconcile)
                 else:
                     for _ in range(wanted - len(live)):
                         if not self._start():
@@ -505,8 +545,5 @@ class WorkerPool:
     def _give_up_waiting(self) -> None:
         """Answer all that wait with the reason why no worker will take them."""
         for request in self.queue.clear():
-            try:
-                self._refuse()
-                raise Draining(f"{self.label} has stopped.").about(**self._names())
-            except ServeError as error:
-                self._answer(request, Reply(error=error))
+            serving = self.target and self.state in (State.LOADING, State.ACTIVE)
+            self._answer(request, Reply(error=self._verdicts.stopped(request) if request.lost or serving else self._not_serving()))

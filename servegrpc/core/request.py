@@ -43,6 +43,8 @@ class Request:
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run
+    begun: bool = False  # a message of its stream has been sent
+    lost: Loss | None = None  # how it lost the worker that ran it: it is run once more, alone
 
     @property
     def streamed(self) -> bool:

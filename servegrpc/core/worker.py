@@ -26,12 +26,16 @@ class WorkerState(IntEnum):
 
 @dataclass(slots=True)
 class HandOver:
-    """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give."""
+    """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give.
+
+    `left` of them are not answered; the callers of `callers_left` did not wait.
+    """
 
     requests: list[Request | None]
     sent: float
     since: float
     left: int
+    callers_left: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -85,7 +89,8 @@ class WorkerRecord:
                 if not hand_over.left:
                     finished.append(self.in_flight.pop(reply.ticket))
                     if self.in_flight and not self.live:
-                        next(iter(self.in_flight.values())).since = now  # it starts only now
+                        following = next(iter(self.in_flight.values()))
+                        following.sent = following.since = now  # it starts only now
         return pairs, finished
 
     def set_flags(self, request: Request, *, left: bool = False, paused: bool = False) -> bool:
@@ -93,6 +98,7 @@ class WorkerRecord:
         with self._sending:
             for ticket, hand_over in self.in_flight.items():
                 if request in hand_over.requests and self.worker:
+                    hand_over.callers_left += left
                     hand_over.since = math.inf if paused else monotonic()  # a pause is no fault of the handler
                     self.worker.set_flags(ticket, hand_over.requests.index(request), left=left, paused=paused)
                     return True

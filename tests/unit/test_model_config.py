@@ -17,7 +17,8 @@ def test_every_key():
         "jobQueueSize: 500\ndeviceType: gpu\ndeviceIds: [0, 2]\nexposeErrors: true\ntrusted_pickle: true\n"
         "maxRetryTimeoutInSec: 30\nclientTimeoutInMills: 1500\nuseJobTicket: true\nsequenceBatching: true\nsequenceMaxIdleMSec: 60000\n"
         "sequenceTimeoutMSec: 90000\nmaxSequenceJobQueueSize: 5\nmaxNumSequence: 6\ncontinuousBatching: true\nasyncCommunication: true\n"
-        "useVenv: true\nonSlowReader: end\nstreamBufferBytes: 65536\n"
+        "useVenv: true\nonSlowReader: end\nstreamBufferBytes: 65536\njobQueueBytes: 9000000000\nonWorkerLoss: fail\n"
+        "isolateErrors: true\nrefuseHopeless: false\ncoolDown: 5\n"
     )
     assert config == ModelConfig(
         min_workers=1,
@@ -44,6 +45,11 @@ def test_every_key():
         use_venv=True,
         on_slow_reader="end",
         stream_buffer_bytes=65536,
+        max_queue_bytes=9000000000,
+        on_worker_loss="fail",
+        isolate_errors=True,
+        refuse_hopeless=False,
+        cool_down_seconds=5,
         raw=config.raw,
         warnings=config.warnings,
     )
@@ -81,7 +87,7 @@ def test_nothing_asked_for():
     assert parse_model_config(text).warnings == ()
 
 
-@pytest.mark.parametrize("key", ["useJobTicket: true", "clientTimeoutInMills: 5", "maxRetryTimeoutInSec: 300"])
+@pytest.mark.parametrize("key", ["useJobTicket: true", "clientTimeoutInMills: 5"])
 def test_warns_of_no_effect(key):
     """A key without effect that asks for something → a warning with the reason."""
     (warning,) = parse_model_config(f"batchSize: 2\n{key}\n").warnings
@@ -132,6 +138,11 @@ def test_warning_names_the_line():
         "exposeErrors: 'yes'",
         "trusted_pickle: 1",
         "maxRetryTimeoutInSec: -1",
+        "jobQueueBytes: 0",
+        "onWorkerLoss: ignore",
+        "isolateErrors: 1",
+        "refuseHopeless: 0",
+        "coolDown: -1",
         "clientTimeoutInMills: soon",
         "useJobTicket: 1",
         "sequenceBatching: 'on'",

@@ -5,86 +5,14 @@ import threading
 from time import monotonic
 
 import pytest
-from fakes import FakeEngine, ManualTimer, Script
+from fakes import POOL_SPEC, SECONDS, Caller, FakeEngine, ManualTimer, Script, sent
 
-from servegrpc.core.engine import HandlerSpec
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.placement import Device, DeviceSlots
-from servegrpc.core.pool import MAX_FAILURES, WorkerPool
+from servegrpc.core.pool import WorkerPool
 from servegrpc.core.request import Request
-from servegrpc.core.timer import Timer
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import Draining, ModelLoadFailed, NoWorkers, QueueFull, ServeError
-
-SPEC = HandlerSpec("digits", "1.0", "/", "echo", {}, {}, False, "", ())
-SECONDS = 20  # that a wait may take at most
-
-
-@pytest.fixture
-def timer():
-    timer = Timer()
-    yield timer
-    timer.close()
-
-
-@pytest.fixture
-def make(timer):
-    """Make a pool on a fake engine, with the settings given. A call of its handler has taken `pace` seconds lately."""
-
-    def make(timer=timer, gpus=0, on_change=lambda: None, pace=0.001, **settings):
-        engine = FakeEngine()
-        pool = WorkerPool(SPEC, ModelSettings(**settings), engine, DeviceSlots(gpus, 4), timer, on_change)
-        pool._pace.learn(pace, 1)
-        return pool, engine
-
-    return make
-
-
-@pytest.fixture
-def serving(make):
-    """Make an active pool with that many workers; returns it, its engine and the workers."""
-
-    def serving(workers=1, **settings):
-        pool, engine = make(**settings)
-        pool.scale(workers)
-        for worker in engine.workers:
-            worker.become_ready()
-        return pool, engine, list(engine.workers)
-
-    return serving
-
-
-class Caller:
-    """Submits requests and counts how each was answered."""
-
-    def __init__(self, pool):
-        self.pool = pool
-        self.answers = {}
-        self.requests = {}
-        self._changed = threading.Condition()
-
-    def submit(self, *names, deadline=float("inf")):
-        for name in names:
-            self.answers[name] = []
-            self.requests[name] = Request(b"x", 0, name, lambda reply, name=name: self._note(name, reply), deadline)
-            self.pool.submit(self.requests[name])
-
-    def _note(self, name, reply):
-        with self._changed:
-            self.answers[name].append(reply.error.reason if reply.error else "OK")
-            self._changed.notify_all()
-
-    def wait_for(self, *names):
-        with self._changed:
-            assert self._changed.wait_for(lambda: all(self.answers[name] for name in names), SECONDS), self.answers
-
-    def __getitem__(self, name):
-        return self.answers[name]
-
-
-def sent(worker):
-    return [[request.request_id for request in batch] for batch in worker.batches]
-
+from servegrpc.errors import Draining, NoWorkers, QueueFull, RequestExpired, ServeError
 
 # --- numbers
 
@@ -282,10 +210,19 @@ def test_expired(serving):
     pool, _, (worker,) = serving(1)
     caller = Caller(pool)
     caller.submit("a", "b")
-    caller.submit("late", deadline=monotonic())
+    caller.submit("late", deadline=monotonic() + 0.001)
+    assert not pool.wait(lambda: False, 0.002)  # until it has passed
     worker.answer()
     assert caller["late"] == ["DEADLINE_EXPIRED"]
     assert sent(worker) == [["b"]]
+
+
+def test_expired_before_it_came(serving):
+    """A request comes after its deadline → refused at once."""
+    pool, _, (worker,) = serving(1)
+    with pytest.raises(RequestExpired):
+        Caller(pool).submit("late", deadline=monotonic() - 1)
+    assert sent(worker) == []
 
 
 def test_several_batches_in_one_hand_over(make):
@@ -329,230 +266,6 @@ def test_batch_delay(serving):
     Caller(pool).submit("a")
     worker.wait_for(lambda: worker.batches)
     assert sent(worker) == [["a"]]
-
-
-# --- losses
-
-
-def test_loss_of_a_running_batch(serving):
-    """A worker is lost while it computes → its requests get WORKER_LOST with the cause, and it is replaced."""
-    pool, engine, (worker,) = serving(1)
-    caller = Caller(pool)
-    caller.submit("a")
-    worker.exit("signal 9 (SIGKILL)")
-    assert caller["a"] == ["WORKER_LOST"]
-    assert (len(engine.live), pool.state) == (1, State.LOADING)
-
-
-def test_loss_of_a_batch_not_started(serving):
-    """A worker is lost with a second batch in flight → another worker runs that one."""
-    pool, engine, (worker,) = serving(1)
-    caller = Caller(pool)
-    caller.submit("a", "b", "c")
-    worker.exit("signal 9 (SIGKILL)")
-    engine.workers[1].become_ready()
-    assert sent(engine.workers[1]) == [["b"], ["c"]]
-    engine.workers[1].answer()
-    engine.workers[1].answer()
-    assert (caller["a"], caller["b"], caller["c"]) == (["WORKER_LOST"], ["OK"], ["OK"])
-
-
-def test_loss_in_the_middle_of_a_hand_over(make):
-    """A worker is lost after the first of three calls of a hand-over → one is answered, one lost, and one run by another worker."""
-    pool, engine = make(pace=0.0001)
-    pool.scale(1)
-    worker = engine.workers[0]
-    caller = Caller(pool)
-    caller.submit("a", "b", "c")
-    worker.become_ready()
-    worker.answer(calls=1)
-    worker.exit("signal 9 (SIGKILL)")
-    engine.workers[1].become_ready()
-    engine.workers[1].answer()
-    assert (caller["a"], caller["b"], caller["c"]) == (["OK"], ["WORKER_LOST"], ["OK"])
-
-
-def test_loss_while_another_serves(serving):
-    """One of two workers is lost → the version stays active."""
-    pool, _, (first, _) = serving(2)
-    first.exit("signal 11 (SIGSEGV)")
-    assert pool.state is State.ACTIVE
-
-
-def test_load_failure(make):
-    """The first worker cannot load → the version has failed with the cause, nobody restarts it, and waiting requests are told."""
-    pool, engine = make()
-    pool.scale(2)
-    caller = Caller(pool)
-    caller.submit("a")
-    engine.workers[0].exit("exit code 3", load_error="model.py, line 3: ValueError: bad")
-    assert (pool.state, pool.cause, pool.settled()) == (State.FAILED, "model.py, line 3: ValueError: bad", True)
-    assert caller["a"] == ["MODEL_LOAD_FAILED"]
-    assert engine.workers[1].stopped
-    engine.workers[1].exit()
-    assert len(engine.workers) == 2
-    with pytest.raises(ModelLoadFailed, match="line 3: ValueError: bad Register it again or unregister it"):
-        caller.submit("b")
-
-
-def test_failed_can_be_drained(make):
-    """A version has failed and is unregistered → it is unloaded."""
-    pool, engine = make()
-    pool.scale(1)
-    engine.workers[0].exit(load_error="bad")
-    pool.drain()
-    assert pool.state is State.UNLOADED
-
-
-def test_repeated_losses(serving):
-    """Worker after worker is lost without an answer → after the last allowed failure the version has failed."""
-    pool, engine, _ = serving(1)
-    pool.scale(MAX_FAILURES)
-    for worker in engine.workers[1:]:
-        worker.become_ready()
-    for number, worker in enumerate(list(engine.workers), 1):
-        assert pool.state is not State.FAILED, f"after {number} losses"
-        worker.exit("signal 11 (SIGSEGV)")
-    assert pool.state is State.FAILED
-    assert pool.cause.endswith("ended: signal 11 (SIGSEGV).")
-
-
-def test_an_answer_ends_a_row_of_losses(serving):
-    """Between losses the new worker answers → the version never fails."""
-    pool, engine, _ = serving(1)
-    caller = Caller(pool)
-    for number in range(2 * MAX_FAILURES):
-        (worker,) = engine.live
-        if number:
-            worker.become_ready()
-        caller.submit(f"ok-{number}")
-        worker.answer()
-        worker.exit("signal 11 (SIGSEGV)")
-    assert pool.state is State.LOADING
-
-
-def test_additional_worker_never_loads(make):
-    """One worker serves and a second never loads → after five tries there is no sixth; the first serves on, and the cause is kept."""
-    pool, engine = make(timer=ManualTimer())
-    pool.scale(1)
-    first = engine.workers[0]
-    first.become_ready()
-    pool.scale(2)
-    for _ in range(MAX_FAILURES):
-        pool._restart_at = 0.0
-        pool.reconcile()
-        engine.workers[-1].exit("exit code 3", load_error="handler.py, line 1: no GPU.")
-    assert (len(engine.workers), engine.live) == (1 + MAX_FAILURES, [first])
-    assert (pool.state, pool.target, pool.cause) == (State.ACTIVE, 1, "handler.py, line 1: no GPU.")
-    caller = Caller(pool)
-    caller.submit("a")
-    first.answer()
-    assert caller["a"] == ["OK"]
-
-
-def test_answers_of_a_worker_that_stays_do_not_hide_losses(make):
-    """One worker answers between the losses of another → they still count as losses in a row, and end."""
-    pool, engine = make(timer=ManualTimer())
-    pool.scale(1)
-    first = engine.workers[0]
-    first.become_ready()
-    pool.scale(2)
-    caller = Caller(pool)
-    for number in range(MAX_FAILURES):
-        pool._restart_at = 0.0
-        pool.reconcile()
-        caller.submit(str(number))
-        first.answer()
-        engine.workers[-1].exit("exit code 3", load_error="handler.py, line 1: no GPU.")
-    assert (engine.live, pool.target) == ([first], 1)
-
-
-def test_lost_with_what_they_were_forked_from(serving):
-    """Six workers end at once, with the fork server → no failure of theirs: all are started again at once."""
-    pool, engine, workers = serving(6)
-    for worker in workers:
-        worker.exit("the fork server ended", blameless=True)
-    assert len(engine.live) == 6
-    for worker in engine.live:
-        worker.become_ready()
-    assert pool.state is State.ACTIVE
-
-
-def test_restart_waits(make):
-    """A worker is lost twice in a row → the second restart waits half a second, the first does not."""
-    timer = ManualTimer()
-    pool, engine = make(timer=timer)
-    pool.scale(1)
-    engine.workers[0].become_ready()
-    engine.workers[0].exit("signal 11 (SIGSEGV)")
-    assert len(engine.workers) == 2
-    engine.workers[1].exit("signal 11 (SIGSEGV)")
-    assert len(engine.workers) == 2
-    when, _ = timer.calls[-1]
-    assert 0.4 < when - monotonic() <= 0.5
-
-
-@pytest.mark.slow
-def test_restart_comes(serving):
-    """The wait before a restart is over → the worker is started."""
-    _, engine, (worker,) = serving(1)
-    worker.exit("signal 11 (SIGSEGV)")
-    engine.workers[1].exit("signal 11 (SIGSEGV)")
-    engine.wait_started(3)
-    assert len(engine.live) == 1
-
-
-# --- time-outs
-
-
-def test_response_timeout(serving):
-    """A handler takes longer than the response timeout → its worker is killed, and the caller is told RESPONSE_TIMEOUT."""
-    pool, _, (worker,) = serving(1, response_timeout_seconds=0.02)
-    caller = Caller(pool)
-    caller.submit("a")
-    worker.wait_for(lambda: worker.killed)
-    assert worker.killed == "took longer than the response timeout of 0.02 s"
-    worker.exit()
-    assert caller["a"] == ["RESPONSE_TIMEOUT"]
-
-
-def test_response_timeout_counts_per_batch(make):
-    """A second batch waits behind the first → its time counts from the first one's answer."""
-    timer = ManualTimer()
-    pool, engine = make(timer=timer, response_timeout_seconds=60)
-    pool.scale(1)
-    (worker,) = engine.workers
-    worker.become_ready()
-    Caller(pool).submit("a", "b")
-    answered = monotonic()
-    worker.answer()
-    timer.run()
-    assert worker.killed == ""
-    when, _ = timer.calls[-1]
-    assert answered + 60 <= when <= monotonic() + 60
-
-
-def test_response_timeout_again(serving):
-    """A worker answered a batch in time → a later one that takes too long is noticed too."""
-    pool, _, (worker,) = serving(1, response_timeout_seconds=0.02)
-    caller = Caller(pool)
-    caller.submit("a")
-    worker.answer()
-    caller.submit("b")
-    worker.wait_for(lambda: worker.killed)
-    worker.exit()
-    assert (caller["a"], caller["b"]) == (["OK"], ["RESPONSE_TIMEOUT"])
-
-
-def test_startup_timeout(make):
-    """A handler takes longer to load than the startup timeout → its worker is killed and the version has failed."""
-    pool, engine = make(startup_timeout_seconds=0.02)
-    pool.scale(1)
-    (worker,) = engine.workers
-    worker.wait_for(lambda: worker.killed)
-    assert worker.killed == "took longer than the startup timeout of 0.02 s to load its handler"
-    worker.exit()
-    assert pool.state is State.FAILED
 
 
 # --- the end
@@ -637,7 +350,7 @@ def test_everyone_is_answered_once(timer, seed):
     chance = random.Random(seed)
     engine = FakeEngine({"echo": Script()})
     settings = ModelSettings(batch_size=chance.choice([1, 4]), max_queue_size=50, max_batch_delay_seconds=chance.choice([0.0, 0.001]))
-    pool = WorkerPool(SPEC, settings, engine, DeviceSlots(0, 4), timer, lambda: None)
+    pool = WorkerPool(POOL_SPEC, settings, engine, DeviceSlots(0, 4), timer, lambda: None)
     pool.scale(2)
     caller = Caller(pool)
     accepted, refused = set(), set()
@@ -707,7 +420,7 @@ class BrokenEngine(FakeEngine):
 @pytest.mark.parametrize("most", [0, 2])
 def test_engine_cannot_start_a_worker(timer, most):
     """The engine has no means for another worker → the version fails with the cause, or keeps those it has; nothing hangs."""
-    pool = WorkerPool(SPEC, ModelSettings(), BrokenEngine(most), DeviceSlots(0, 4), timer, lambda: None)
+    pool = WorkerPool(POOL_SPEC, ModelSettings(), BrokenEngine(most), DeviceSlots(0, 4), timer, lambda: None)
     pool.scale(4)
     assert "Too many open files" in pool.cause
     assert (pool.state is State.FAILED, pool.target) == ((True, 4) if most == 0 else (False, 2))
