@@ -13,7 +13,7 @@ from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
-from servegrpc.worker.context import Context
+from servegrpc.worker.context import Context, distinct
 from servegrpc.worker.inbox import Inbox, Message
 from servegrpc.worker.loader import Entry
 
@@ -29,6 +29,7 @@ class AsyncLoop:
         self._answers = answers
         self._context = context
         self._calls: dict[Key, AsyncCall] = {}
+        self._request_ids: set[str] = set()  # of the requests at work
         self._replies: list[Reply] = []
         self._times = PredictionTimes(context)
         self._stopping = False
@@ -80,7 +81,9 @@ class AsyncLoop:
         started = monotonic_ns()
         call = self._calls[key]
         context = copy.copy(self._context)
-        context.begin_batch([item.request_id], [dict(item.headers)], call)
+        request_id = distinct(item.request_id, self._request_ids)
+        self._request_ids.add(request_id)
+        context.begin_batch([request_id], [dict(item.headers)], call)
         call.on_send = lambda value: self._message(key, item, value, started)
         try:
             outcome = await self._outcome(call, context)
@@ -96,6 +99,7 @@ class AsyncLoop:
         self._times.add(started, ended)
         reply = self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None)
         del self._calls[key]
+        self._request_ids.remove(request_id)
         self._reply(key, reply)
         self._stop_if_done()
 

@@ -8,7 +8,7 @@ when a handler asks for one: most never do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from time import monotonic
 from typing import Protocol, TypedDict
 
@@ -37,6 +37,27 @@ class Callers(Protocol):
 
     def send(self, results: object) -> None:
         """Send each caller that takes a stream a message."""
+
+
+def distinct(request_id: str, taken: Container[str]) -> str:
+    """Return the id by which a handler knows a request: its own, with a number after it while another at work has the same.
+
+    Callers choose ids, and may choose alike; handlers keep by them what is one caller's alone.
+    """
+    name, number = request_id, 2
+    while name in taken:
+        name, number = f"{request_id}-{number}", number + 1
+    return name
+
+
+def all_distinct(request_ids: Sequence[str]) -> Sequence[str]:
+    """Return the ids by which a handler knows the requests of a batch."""
+    if len(set(request_ids)) == len(request_ids):
+        return request_ids
+    names: list[str] = []
+    for request_id in request_ids:
+        names.append(distinct(request_id, names))
+    return names
 
 
 class RequestProcessor:

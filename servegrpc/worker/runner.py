@@ -15,7 +15,7 @@ from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
 from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
-from servegrpc.worker.context import Context, RequestProcessor
+from servegrpc.worker.context import Context, RequestProcessor, all_distinct
 from servegrpc.worker.loader import Entry
 
 
@@ -71,7 +71,8 @@ class Runner:
         return rows
 
     def _call(self, rows: list[object], call: BatchCall) -> Sequence[object]:
-        self.context.begin_batch([item.request_id for item in call.items], [dict(item.headers) for item in call.items], call)
+        request_ids = all_distinct([item.request_id for item in call.items])
+        self.context.begin_batch(request_ids, [dict(item.headers) for item in call.items], call)
         results = self.entry(rows, self.context)
         if isinstance(results, Generator):
             return self._drive(results, call)

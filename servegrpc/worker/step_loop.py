@@ -17,7 +17,7 @@ from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
-from servegrpc.worker.context import Context
+from servegrpc.worker.context import Context, distinct
 from servegrpc.worker.inbox import Inbox, Message
 from servegrpc.worker.loader import Entry
 
@@ -89,9 +89,9 @@ class StepLoop:
                         live.flags = int(str(message.body.get("flags")))
 
     def _start(self, ticket: int, index: int, item: Item) -> None:
-        live = LiveRequest(
-            ticket, index, item, StepRequest(None, item.request_id, dict(item.headers), item.deadline, item.streamed), monotonic_ns()
-        )
+        request_id = distinct(item.request_id, [live.request.request_id for live in self._live])
+        request = StepRequest(None, request_id, dict(item.headers), item.deadline, item.streamed)
+        live = LiveRequest(ticket, index, item, request, monotonic_ns())
         try:
             live.request.data = self._answers.decode(item)
             self._handler.start(live.request)

@@ -14,6 +14,14 @@ from servegrpc.v1 import inference_pb2 as pb
 from servegrpc.v1 import inference_pb2_grpc
 from servegrpc.values import encode_value
 
+LIVE_IDS = """
+def handle(data, context):
+    if data is None:
+        return None
+    context.stopping_criteria = [lambda _, two=len(data) == 2: two] * len(data)
+    return [list(context.request_ids.values())] * len(data)
+"""
+
 pytestmark = pytest.mark.both_lanes
 
 
@@ -271,6 +279,22 @@ async def test_async_handler(server, later):
     async with AsyncClient(server.inference) as client:
         replies = await asyncio.gather(*(client.predict(later, {"meet": 20}, request_id=f"r{number}") for number in range(20)))
     assert [reply.output for reply in replies] == [[1, f"r{number}"] for number in range(20)]
+
+
+async def test_one_id_twice_async(server, later):
+    """Two callers of an asynchronous handler choose the same id → the handler can tell them apart; the callers see theirs."""
+    async with AsyncClient(server.inference) as client:
+        replies = await asyncio.gather(*(client.predict(later, {"meet": 2}, request_id="r") for _ in range(2)))
+    assert sorted(reply.output for reply in replies) == [[1, "r"], [1, "r-2"]]
+    assert [reply.request_id for reply in replies] == ["r", "r"]
+
+
+async def test_one_id_twice_in_a_continuous_batch(server, register):
+    """Two callers of a continuous batch choose the same id → the handler can tell them apart."""
+    model = register("live_ids", code=LIVE_IDS, config="continuousBatching: true", batch_size=2)
+    async with AsyncClient(server.inference) as client:
+        replies = await asyncio.gather(*(client.predict(model, "x", request_id="r") for _ in range(2)))
+    assert [reply.output for reply in replies] == [["r", "r-2"]] * 2
 
 
 def test_async_stream(client, later):

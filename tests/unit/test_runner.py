@@ -5,7 +5,7 @@ import pytest
 import torch
 from google.rpc import error_details_pb2, status_pb2
 
-from servegrpc.engine.channel import Item
+from servegrpc.engine.channel import LEFT, Item
 from servegrpc.errors import Code, InvalidInput, QueueFull
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
@@ -58,6 +58,21 @@ def details(reply):
         packed.Unpack(detail)
         unpacked.append(detail)
     return unpacked
+
+
+def test_one_id_twice():
+    """Callers of one batch choose the same id → the handler can tell them apart; the replies have theirs."""
+    seen = []
+
+    def handle(rows, context):
+        seen.extend(context.request_ids.values())
+        return [None] * len(rows)
+
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu=None)
+    runner = Runner(handle, context, Answers(CODECS, "m", "2.0", 5, False))
+    replies = runner.run([item(b"x", name) for name in ("r", "r-2", "r", "r")], Outlet())
+    assert seen == ["r", "r-2", "r-3", "r-4"]
+    assert [inference_pb2.PredictResponse.FromString(reply.body).request_id for reply in replies] == ["r", "r-2", "r", "r"]
 
 
 def test_batch():
@@ -300,3 +315,55 @@ def test_error_that_cannot_be_sent(error):
     (reply,) = run(handle, "a")
     assert reply.code in (Code.INTERNAL, Code.INVALID_ARGUMENT)
     assert "Request id: r0" in reply.message
+
+
+def run_items(handle, items, outlet, *, isolate=False):
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu=None, model_yaml_config={})
+    runner = Runner(handle, context, Answers(CODECS, "m", "2.0", 5, expose_errors=False), isolate=isolate)
+    return runner.run(items, outlet)
+
+
+class Recorded(Outlet):
+    """Keeps what is sent; the callers of `left` have left."""
+
+    def __init__(self, *left):
+        self.left = left
+        self.sent = []
+
+    def send(self, replies):
+        self.sent.append([reply.index for reply in replies])
+        self.replies = [*getattr(self, "replies", []), *replies]
+
+    def flags(self, index):
+        return LEFT if index in self.left else 0
+
+
+def test_isolated_errors():
+    """A handler that isolates errors raises on a batch → each request runs alone and is answered at once; only the bad one fails."""
+    seen = []
+
+    def handle(rows, context):
+        seen.append([row["data"] for row in rows])
+        return [1 / row["data"] for row in rows]
+
+    outlet = Recorded()
+    assert run_items(handle, [item(data, f"r{data}") for data in (1, 0, 2)], outlet, isolate=True) == []
+    assert seen == [[1, 0, 2], [1], [0], [2]]
+    assert outlet.sent == [[0], [1], [2]]
+    assert (result(outlet.replies[0]), reason(outlet.replies[1]), result(outlet.replies[2])) == (1.0, "HANDLER_ERROR", 0.5)
+
+
+def test_nobody_waits():
+    """The deadline of one request has passed and the caller of another has left when a batch begins → the handler gets the rest."""
+    seen = []
+
+    def handle(rows, context):
+        seen.extend(row["data"] for row in rows)
+        return seen
+
+    items = [item(name, name) for name in ("late", "gone", "here")]
+    items[0].deadline = 0.0
+    replies = run_items(handle, items, Recorded(1))
+    assert seen == ["here"]
+    assert [reply.code for reply in replies] == [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.OK]
+    assert [reason(reply) for reply in replies[:2]] == ["DEADLINE_EXPIRED", "REQUEST_CANCELLED"]

@@ -42,10 +42,8 @@ def send_intermediate_predict_response(
     What the handler returns is the last message. A micro-batch names the requests of its part of the batch, counted from 0. Raises
     KeyError for an id that is not in the batch.
     """
-    request_ids = context.request_ids or {}
-    positions = {request_id: position for position, request_id in request_ids.items()}
-    entries: list[object] = [NOTHING] * len(request_ids)
+    positions = {request_id: position for position, request_id in (context.request_ids or {}).items()}
+    entries: list[object] = [NOTHING] * len(positions)
     for index, request_id in req_id_map.items():
-        position = index if request_ids.get(index) == request_id else positions[request_id]  # callers may have chosen the same id
-        entries[position] = ret[index]
+        entries[positions[request_id]] = ret[index]
     context.send_intermediate(entries)
