@@ -29,7 +29,11 @@ class ModelMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield each family with one sample set per version."""
         versions = self._registry.versions()
+        accepted = CounterMetricFamily("servegrpc_accepted_requests", "Requests taken in.", labels=MODEL)
+        in_flight = GaugeMetricFamily("servegrpc_in_flight_requests", "Requests taken in and not answered yet.", labels=MODEL)
         replies = CounterMetricFamily("servegrpc_requests", "Requests answered, by gRPC status code.", labels=(*MODEL, "code"))
+        refused = CounterMetricFamily("servegrpc_refused_requests", "Requests not taken in, by reason.", labels=(*MODEL, "reason"))
+        wasted = CounterMetricFamily("servegrpc_wasted_batches", "Batches run though no caller waited any more.", labels=MODEL)
         losses = CounterMetricFamily("servegrpc_worker_losses", "Workers that ended unasked.", labels=MODEL)
         queued = GaugeMetricFamily("servegrpc_queued_requests", "Requests waiting for a worker.", labels=MODEL)
         workers = GaugeMetricFamily("servegrpc_workers", "Worker processes, by state.", labels=(*MODEL, "state"))
@@ -39,8 +43,14 @@ class ModelMetrics(Collector):
         dropped = CounterMetricFamily("servegrpc_handler_metrics_dropped", "Metrics of handlers that were not kept.", labels=MODEL)
         for version in versions:
             names, pool = [version.name, version.version], version.pool
-            for code, count in sorted(pool.stats.replies.items()):
+            taken, unanswered, answered = pool.stats.requests()
+            accepted.add_metric(names, taken)
+            in_flight.add_metric(names, unanswered)
+            for code, count in sorted(answered.items()):
                 replies.add_metric([*names, Code(code).name], count)
+            for reason, count in sorted(pool.stats.refused.copy().items()):
+                refused.add_metric([*names, reason], count)
+            wasted.add_metric(names, pool.stats.wasted_batches)
             losses.add_metric(names, pool.stats.losses)
             dropped.add_metric(names, pool.stats.handler_metrics.dropped)
             queued.add_metric(names, len(pool.queue))
@@ -51,7 +61,7 @@ class ModelMetrics(Collector):
                 workers.add_metric([*names, worker_state.name], states.count(worker_state))
             for one in State:
                 state.add_metric([*names, one.name], float(pool.state is one))
-        yield from (replies, losses, queued, workers, target, most, state, dropped)
+        yield from (accepted, in_flight, replies, refused, wasted, losses, queued, workers, target, most, state, dropped)
         yield _histogram(
             "servegrpc_request_seconds", "From a request's arrival to its reply.", [(v, v.pool.stats.request_seconds) for v in versions]
         )

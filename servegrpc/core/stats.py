@@ -22,6 +22,25 @@ class PoolStats:
         self.request_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to reply
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over
         self.batch_size = Histogram(SIZE_BUCKETS)
+        self.batches: dict[int, tuple[int, float]] = {}  # by exact size: how many, and their seconds in all
+        self.last_hand_over: float | None = None  # time.monotonic
         self.losses = 0  # workers that ended unasked
         self.wasted_batches = 0  # run to the end while no caller waited any more
         self.handler_metrics = HandlerMetricsTable()
+
+    def executed(self, requests: int, batch_size: int, seconds: float) -> int:
+        """Count the batches, full ones and a rest, in which so many requests were run one after the other; returns how many batches."""
+        full, rest = divmod(requests, batch_size)
+        batches = full + bool(rest)
+        for size, times in ((batch_size, full), (rest, int(bool(rest)))):
+            if times:
+                self.batch_size.observe(size, times)
+                count, took = self.batches.get(size, (0, 0.0))
+                self.batches[size] = count + times, took + seconds * times / batches
+        return batches
+
+    def requests(self) -> tuple[int, int, dict[int, int]]:
+        """Return the requests accepted, those not answered yet, and those answered by code: the first is always the sum of the others."""
+        replies = {code: number for code, number in self.replies.copy().items() if number}
+        accepted = self.accepted  # after the copy: what is answered was accepted before
+        return accepted, accepted - sum(replies.values()), replies

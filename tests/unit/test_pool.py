@@ -12,7 +12,7 @@ from servegrpc.core.placement import Device, DeviceSlots
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.request import Request
 from servegrpc.core.worker import WorkerState
-from servegrpc.errors import Draining, NoWorkers, QueueFull, RequestExpired, ServeError
+from servegrpc.errors import Code, Draining, NoWorkers, QueueFull, RequestExpired, ServeError
 
 # --- numbers
 
@@ -437,3 +437,49 @@ def test_scale_while_draining(serving):
         pool.scale(3)
     worker.exit()
     assert pool.state is State.UNLOADED
+
+
+def test_nothing_is_lost_from_the_count(serving):
+    """Requests are answered, cancelled, dropped, refused and run again → those accepted are those answered and those in flight."""
+    pool, engine, (worker,) = serving(1, max_queue_size=4)
+    caller = Caller(pool)
+
+    def counts():
+        accepted, in_flight, replies = pool.stats.requests()
+        held = sum(hand_over.left for record in pool.records() for hand_over in record.in_flight.values())
+        assert accepted == in_flight + sum(replies.values())
+        assert in_flight == len(pool.queue) + held
+        return accepted, in_flight, replies
+
+    caller.submit("a", "b", "c")
+    caller.submit("late", deadline=monotonic() + 0.001)
+    assert counts() == (4, 4, {})
+    pool.cancel(caller.requests["c"])
+    caller.submit("left", "d", "e")
+    with pytest.raises(QueueFull):
+        caller.submit("refused")
+    assert not pool.wait(lambda: False, 0.002)  # until "late" is
+    worker.answer()
+    assert counts() == (7, 4, {Code.OK: 1, Code.CANCELLED: 1, Code.DEADLINE_EXCEEDED: 1})
+    worker.exit("signal 11 (SIGSEGV)")
+    assert counts() == (7, 4, {Code.OK: 1, Code.CANCELLED: 1, Code.DEADLINE_EXCEEDED: 1})
+    (another,) = engine.live
+    another.become_ready()
+    while another.batches:
+        pool.cancel(caller.requests["left"])
+        another.answer()
+        counts()
+    assert counts() == (7, 0, {Code.OK: 4, Code.CANCELLED: 2, Code.DEADLINE_EXCEEDED: 1})
+    assert pool.stats.refused == {"QUEUE_FULL": 1}
+
+
+def test_wasted_batches(serving):
+    """All callers of one batch leave while it runs, and one of another's two → one batch was wasted."""
+    pool, _, (worker,) = serving(1, batch_size=2)
+    caller = Caller(pool)
+    caller.submit("alone", "a", "b")
+    pool.cancel(caller.requests["alone"])
+    worker.answer()
+    pool.cancel(caller.requests["a"])
+    worker.answer()
+    assert pool.stats.wasted_batches == 1
