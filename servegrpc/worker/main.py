@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from inspect import isasyncgenfunction, iscoroutinefunction
 from pathlib import Path
 from typing import Protocol, TypedDict, cast
 
@@ -31,7 +30,7 @@ from servegrpc.worker.async_loop import AsyncLoop
 from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
 from servegrpc.worker.joining import joined
-from servegrpc.worker.loader import Entry, borrows_inputs, describe, load_handler
+from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler
 from servegrpc.worker.runner import Runner
 from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
@@ -136,7 +135,7 @@ def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> t
         return StepLoop(channel, service, answers, context), spec["batch_size"]
     if context.model_yaml_config.get("continuousBatching") is True:
         return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
-    if iscoroutinefunction(entry) or isasyncgenfunction(entry):
+    if is_async(entry):
         return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
     entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])
     return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry)), spec["batch_size"]), 0

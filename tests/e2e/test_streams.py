@@ -14,6 +14,23 @@ from servegrpc.v1 import inference_pb2 as pb
 from servegrpc.v1 import inference_pb2_grpc
 from servegrpc.values import encode_value
 
+CALLABLE = """
+import asyncio
+
+class Waiter:
+    live = 0
+
+    async def __call__(self, data, context):
+        if data is None:
+            return None
+        Waiter.live += 1
+        while Waiter.live < 2:
+            await asyncio.sleep(0)
+        return [Waiter.live]
+
+handle = Waiter()
+"""
+
 LIVE_IDS = """
 def handle(data, context):
     if data is None:
@@ -279,6 +296,14 @@ async def test_async_handler(server, later):
     async with AsyncClient(server.inference) as client:
         replies = await asyncio.gather(*(client.predict(later, {"meet": 20}, request_id=f"r{number}") for number in range(20)))
     assert [reply.output for reply in replies] == [[1, f"r{number}"] for number in range(20)]
+
+
+async def test_async_callable(server, register):
+    """An object whose __call__ is asynchronous takes the place of handle → its requests run at the same time."""
+    model = register("waiter", code=CALLABLE)
+    async with AsyncClient(server.inference) as client:
+        replies = await asyncio.gather(*(client.predict(model, "x") for _ in range(2)))
+    assert [reply.output for reply in replies] == [2, 2]
 
 
 async def test_one_id_twice_async(server, later):
