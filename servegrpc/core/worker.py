@@ -86,6 +86,7 @@ class WorkerRecord:
                     continue
                 hand_over.requests[reply.index] = None
                 hand_over.left -= 1
+                hand_over.since = now if hand_over.since < now else hand_over.since
                 if not hand_over.left:
                     finished.append(self.in_flight.pop(reply.ticket))
                     if self.in_flight and not self.live:

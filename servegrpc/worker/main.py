@@ -137,5 +137,6 @@ def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> t
         return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
     if is_async(entry):
         return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
+    isolate = context.model_yaml_config.get("isolateErrors") is True
     entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])
-    return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry)), spec["batch_size"]), 0
+    return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry), isolate), spec["batch_size"]), 0

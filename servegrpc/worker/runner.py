@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
-from servegrpc.engine.channel import Item
-from servegrpc.errors import InvalidInput, ServeError, SlowReader
+from servegrpc.engine.channel import LEFT, Item
+from servegrpc.errors import InvalidInput, RequestCancelled, RequestExpired, ServeError, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
@@ -21,12 +21,16 @@ from servegrpc.worker.loader import Entry
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """One loaded handler. With `borrow` it gets large inputs as views of shared memory, valid until it returns."""
+    """One loaded handler. With `borrow` it gets large inputs as views of shared memory, valid until it returns.
+
+    With `isolate`, requests of a batch on which it raises are run again one by one, so that those it can answer are answered.
+    """
 
     entry: Entry
     context: Context
     answers: Answers
     borrow: bool = False
+    isolate: bool = False
 
     def run(self, items: Sequence[Item], outlet: Outlet, first_index: int = 0) -> list[Reply]:
         """Run the requests whose indexes begin at `first_index`; returns the final replies that have not been sent, in order."""
@@ -34,7 +38,7 @@ class Runner:
         live = list(range(len(items)))
         took = Took()
         while live:
-            rows = self._decode(items, live, outcomes)
+            rows = self._decode(items, live, outcomes, outlet, first_index)
             call = BatchCall([items[index] for index in live], [first_index + index for index in live], outlet, self._send)
             started = monotonic_ns()
             try:
@@ -46,7 +50,10 @@ class Runner:
                     continue
                 results = call.outcomes(error)
             except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-                results = call.outcomes(self.answers.handler_error(error, call.items))
+                told = self.answers.handler_error(error, call.items)
+                if self.isolate and len(live) > 1 and not call.sent:
+                    return self._run_apart(items, outlet, first_index)
+                results = call.outcomes(told)
             took = Took(monotonic_ns() - started, len(live))
             outcomes.update(zip(live, results, strict=True))
             break
@@ -59,13 +66,28 @@ class Runner:
                 replies.append(reply)
         return replies
 
-    def _decode(self, items: Sequence[Item], live: list[int], outcomes: dict[int, object]) -> list[object]:
-        """Return the rows of the items; one that cannot be decoded leaves `live` for `outcomes`."""
+    def _run_apart(self, items: Sequence[Item], outlet: Outlet, first_index: int) -> list[Reply]:
+        """Run each request by itself, and answer it at once: the time-out counts from one answer to the next."""
+        for index, item in enumerate(items, first_index):
+            if replies := self.run([item], outlet, index):
+                outlet.send(replies)
+        return []
+
+    def _decode(
+        self, items: Sequence[Item], live: list[int], outcomes: dict[int, object], outlet: Outlet, first_index: int
+    ) -> list[object]:
+        """Return the rows of the items; one that cannot be decoded, or that nobody waits for, leaves `live` for `outcomes`."""
         rows: list[object] = []
+        now = monotonic()
         for index in list(live):
+            item = items[index]
             try:
-                rows.append(self.answers.decode(items[index], borrow=self.borrow))
-            except InvalidInput as error:
+                if item.deadline <= now:
+                    raise RequestExpired("the deadline passed before the handler got the request; it was not run")
+                if outlet.flags(first_index + index) & LEFT:
+                    raise RequestCancelled("the caller left before the handler got the request; it was not run")
+                rows.append(self.answers.decode(item, borrow=self.borrow))
+            except (InvalidInput, RequestExpired, RequestCancelled) as error:
                 live.remove(index)
                 outcomes[index] = error
         return rows
