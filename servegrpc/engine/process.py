@@ -27,12 +27,14 @@ from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.channel import LANES, LEFT, PAUSED, Channel, ChannelError, Control, Kind, Replies
 from servegrpc.engine.forkserver import Fork, ForkServer
+from servegrpc.engine.oom import OomKills
 from servegrpc.engine.output import OutputPump
 
 log = structlog.get_logger()
 
 KEPT_OUTPUT_LINES = 20
 KILL_AFTER_TERM_SECONDS = 5.0
+OUT_OF_MEMORY = ": out of memory, by the kernel's count of such kills"
 EXIT_CODES = {
     0: "it ended by itself",
     3: "its handler failed to load",
@@ -48,6 +50,7 @@ class ProcessEngine:
     def __init__(self, timer: Timer) -> None:
         self._timer = timer
         self._output = OutputPump()
+        self._oom_kills = OomKills()
         self._fork_server = ForkServer(self._output)
         self._workers: set[ProcessWorker] = set()
         self._lock = threading.Lock()
@@ -58,7 +61,7 @@ class ProcessEngine:
             if not self._fork_server.alive:
                 log.warning("fork server has ended; starting another")
                 self._fork_server = ForkServer(self._output)
-            worker = ProcessWorker(spec, events, self._timer, self._forget)
+            worker = ProcessWorker(spec, events, self._timer, self._oom_kills, self._forget)
             worker.start(self._fork_server, self._output)
             self._workers.add(worker)
         return worker
@@ -88,11 +91,14 @@ class SentBatch:
 class ProcessWorker:
     """One child process. `send` is called under the pool's lock for this worker, so never twice at a time."""
 
-    def __init__(self, spec: WorkerSpec, events: WorkerEvents, timer: Timer, on_gone: Callable[[ProcessWorker], None]) -> None:
+    def __init__(
+        self, spec: WorkerSpec, events: WorkerEvents, timer: Timer, oom_kills: OomKills, on_gone: Callable[[ProcessWorker], None]
+    ) -> None:
         self.pid = 0
         self._spec = spec
         self._events = events
         self._timer = timer
+        self._oom_kills = oom_kills
         self._on_gone = on_gone
         self._channel, self._inherited = Channel.pair(spec.batch_size * MAX_CALLS)
         self._live = False
@@ -293,6 +299,7 @@ class ProcessWorker:
         if self._status is None:
             return "the fork server ended"
         if self._status < 0:
-            return f"signal {-self._status} ({signal.Signals(-self._status).name})"
+            memory = self._status == -signal.SIGKILL and self._oom_kills.take()
+            return f"signal {-self._status} ({signal.Signals(-self._status).name})" + (OUT_OF_MEMORY if memory else "")
         known = EXIT_CODES.get(self._status)
         return f"exit code {self._status}" + (f": {known}" if known else "")
