@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
+from time import monotonic, time
 from typing import Any, cast
 
 from google.protobuf.message import Message
@@ -178,6 +179,7 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
     return pb.ModelStatistics(
         name=version.name,
         version=version.version,
+        last_inference=_milliseconds_since_1970(stats.last_hand_over),
         inference_count=succeeded,
         execution_count=sum(stats.batch_size.counts),
         inference_stats=pb.InferStatistics(
@@ -186,7 +188,15 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
             queue=_duration(sum(stats.queue_seconds.counts), queued),
             compute_infer=_duration(succeeded, max(0.0, total - queued)),
         ),
+        batch_stats=[
+            pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(count, seconds))
+            for size, (count, seconds) in sorted(stats.batches.copy().items())
+        ],
     )
+
+
+def _milliseconds_since_1970(moment: float | None) -> int:
+    return 0 if moment is None else round((time() - monotonic() + moment) * 1000)
 
 
 def _duration(count: int, seconds: float) -> pb.StatisticDuration:

@@ -1,7 +1,11 @@
 """What the server and its models say of themselves, by Triton's client."""
 
+import time
+from queue import SimpleQueue
+
+import numpy as np
 import pytest
-from oip import InferenceServerException, model_config_pb2, service_pb2
+from oip import InferenceServerException, model_config_pb2, service_pb2, tensor
 
 
 def test_live_and_ready(triton):
@@ -84,6 +88,20 @@ def test_statistics_of_one(triton):
     stats = after[0].inference_stats
     assert stats.success.ns >= stats.queue.ns
     assert stats.success.count == stats.compute_infer.count == after[0].inference_count
+    assert abs(after[0].last_inference - time.time() * 1000) < 60_000
+
+
+def test_statistics_of_batches(triton):
+    """Requests run → counted by the size of their batches, with the time these took."""
+    done = SimpleQueue()
+    for _ in range(5):
+        triton.async_infer("told", [tensor("x", np.zeros(1, np.float32))], lambda result, error: done.put(error or result))
+    for _ in range(5):
+        done.get(timeout=20)
+    (entry,) = triton.get_inference_statistics("told").model_stats
+    assert sum(batch.batch_size * batch.compute_infer.count for batch in entry.batch_stats) >= 5
+    assert sum(batch.compute_infer.count for batch in entry.batch_stats) == entry.execution_count
+    assert all(batch.compute_infer.ns for batch in entry.batch_stats)
 
 
 def test_statistics_of_all(triton):
