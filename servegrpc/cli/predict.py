@@ -37,7 +37,7 @@ Examples:
 @click.option("--version", default="", help="Version of the model.  [default: the model's default version]")
 @click.option("--timeout", type=float, default=60, show_default=True, metavar="SECONDS", help="Deadline of the call.")
 @click.option("--request-id", default="", help="An id to find the request by in the server's log.  [default: the server makes one]")
-@click.option("--stream", is_flag=True, help="Print each message of a streamed result as it comes.")
+@click.option("--stream", is_flag=True, help="Print each message of a streamed result as it comes; texts in one line.")
 @click.option(
     "--output",
     "file",

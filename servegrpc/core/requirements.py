@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
 import re
 import shutil
@@ -88,7 +87,7 @@ class PackageCache:
         part = folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)  # of a server that was killed
         try:
-            venv.create(part, symlinks=True, with_pip=importlib.util.find_spec("pip") is None)
+            venv.create(part, symlinks=True, with_pip=not _has_pip())
             seen = [folder for folder in sys.path if folder.endswith(("site-packages", "dist-packages"))]
             (_site_packages(part) / "server.pth").write_text("\n".join(seen))
             pins = part / "pins.txt"
@@ -199,3 +198,12 @@ def _needed(requirement: str) -> re.Match[str] | None:
     if "extra ==" in marker and not re.search(r"""extra == ['"]server['"]""", marker):
         return None
     return re.match(r"[\w.-]+", requirement)
+
+
+def _has_pip() -> bool:
+    """Whether the server's own environment has pip: asked by its metadata, since looking for the module runs hooks of setuptools."""
+    try:
+        metadata.distribution("pip")
+    except metadata.PackageNotFoundError:
+        return False
+    return True

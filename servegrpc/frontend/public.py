@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import grpc
 
-from servegrpc.errors import ServeError
+from servegrpc.errors import RequestCancelled, ServeError
 from servegrpc.frontend.calls import call_note, end_call
 from servegrpc.frontend.methods import Conversation, Method, ServerStream, Session, Unary
 from servegrpc.reply import Reply
@@ -140,7 +140,7 @@ class PublicCall:
         on_cancel, self.on_cancel = self.on_cancel, None
         if not self._ended and on_cancel:
             on_cancel()
-        self.answer(Reply(empty=True))  # wakes the call's thread; nobody reads it
+        self.answer(Reply(error=RequestCancelled("The caller left.")))  # wakes the call's thread; nobody is told
 
     def _send_all(self) -> Iterator[bytes]:
         while True:

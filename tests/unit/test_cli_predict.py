@@ -85,8 +85,8 @@ def test_large_results_are_described(run, tmp_path):
 
 
 def test_streams_are_printed_message_by_message(run):
-    """--stream → each message on its line."""
-    assert run("predict", "echo", "-i", "start", "--stream").stdout == "start\nend\n"
+    """--stream → texts as they come, and a line's end after the last one."""
+    assert run("predict", "echo", "-i", "start", "--stream").stdout == "startend\n"
 
 
 def test_verbose_tells_version_and_timing(run):
