@@ -195,9 +195,8 @@ class BatchQueue(Generic[WorkerT]):
             waiting = [request for one in (self._alone, self._requests, *self._pinned.values()) for request in one]
             sequences = {request.sequence for request in waiting if request.sequence}.union(*self._bound.values())
             behind = [request for sequence in sequences for request in sequence.waiting]
-            self._alone.clear()
-            self._requests.clear()
-            self._pinned.clear()
+            for one in (self._alone, self._requests, self._pinned):
+                one.clear()
             return self._withdraw(waiting + behind)
 
     def add_worker(self, worker: WorkerT, slots: int = 0) -> None:

@@ -10,21 +10,16 @@ All state changes under one lock; requests are answered and batches sent outside
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import count
 from time import monotonic
 
-import structlog
-
 from servegrpc.core.batching import BatchQueue
-from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit, WorkerSpec
-from servegrpc.core.model import TRANSITIONS, ModelSettings, State
+from servegrpc.core.crew import Crew
+from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit
+from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.request import Loss, Request
-from servegrpc.core.restarts import Restarts
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
@@ -33,11 +28,7 @@ from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
 from servegrpc.errors import Code, QueueFull, ServeError
 from servegrpc.reply import Reply
 
-log = structlog.get_logger()
-
 STOP_GRACE_SECONDS = 10.0
-
-worker_ids = count(1)  # unique within the server, as in its API and logs
 
 
 class WorkerPool:
@@ -54,9 +45,6 @@ class WorkerPool:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.target = 0
-        self.state = State.LOADING
-        self.cause = ""
         self._verdicts = Verdicts(spec.model_name, spec.model_version)
         self.label = self._verdicts.label
         self.queue: BatchQueue[WorkerRecord] = BatchQueue(
@@ -70,21 +58,28 @@ class WorkerPool:
             self._sequence_ended,
         )
         self._expires_at = math.inf
-        self._engine = engine
-        self._slots = slots
+        self._crew = Crew(spec, settings, engine, slots, timer, self)
         self._timer = timer
         self._on_change = on_change
-        self._changed = threading.Condition()
-        self._records: dict[int, WorkerRecord] = {}
-        self._loaded = False  # it has had all its workers once
-        self._ever_ready = False
-        self._restarts = Restarts(settings.max_retry_timeout_seconds)
-        self._retry_at: float | None = None  # when it asks again for the workers that were given up
         self.stats = PoolStats()
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
-        self._log = log.bind(model=spec.model_name, version=spec.model_version)
+
+    @property
+    def state(self) -> State:
+        """Where the version is in its life."""
+        return self._crew.state
+
+    @property
+    def target(self) -> int:
+        """How many workers are asked for."""
+        return self._crew.target
+
+    @property
+    def cause(self) -> str:
+        """Why the version has failed, or has fewer workers than it was asked for."""
+        return self._crew.cause
 
     # --- requests
 
@@ -101,11 +96,11 @@ class WorkerPool:
 
         Returns whether a full batch and an idle worker wait for each other: then at once.
         """
-        stats = self.stats
+        crew, stats = self._crew, self.stats
         stats.accepted += 1  # before a worker can answer it
         try:
-            if self.state is not State.ACTIVE or not self.target:
-                self._refuse()
+            if (crew.state is not State.ACTIVE or not crew.target) and not crew.serving:
+                raise self._not_serving()
             if request.deadline - request.arrived < self._service.seconds:
                 self._refuse_hopeless(request)
             if request.sequence:
@@ -116,18 +111,12 @@ class WorkerPool:
             refusal = self._refusal(error)
             stats.refused[refusal.reason] += 1
             raise refusal from None
-        if self.state is State.FAILED:
+        if crew.state is State.FAILED:
             self._give_up_waiting()  # it failed between the check and the put
         return self.queue.has_idle_worker and len(self.queue) >= self.settings.batch_size
 
-    def _refuse(self) -> None:
-        """Raise the reason why the version takes no requests, unless it only loads."""
-        if self.target and self.state in (State.LOADING, State.ACTIVE):
-            return
-        raise self._not_serving()
-
     def _not_serving(self) -> ServeError:
-        return self._verdicts.not_serving(self.state, self.cause, self._retry_at and max(0.0, self._retry_at - monotonic()))
+        return self._verdicts.not_serving(self.state, self.cause, self._crew.retry_after())
 
     def _refuse_hopeless(self, request: Request) -> None:
         seconds = 0.0 if request.streamed else self._service.known(request.arrived)
@@ -135,8 +124,7 @@ class WorkerPool:
             raise self._verdicts.late(request, request.arrived, seconds)
 
     def _check_sequence(self, request: Request) -> None:
-        waiting = len(request.sequence.waiting) if request.sequence else 0
-        most = self.settings.max_sequence_queue_size
+        waiting, most = len(request.sequence.waiting) if request.sequence else 0, self.settings.max_sequence_queue_size
         if waiting >= most:
             raise self._verdicts.sequence_full(request, waiting, most, self.expected_wait())
 
@@ -212,7 +200,7 @@ class WorkerPool:
 
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
-        ready = self._count_ready()
+        ready = self._crew.count_ready()
         return self._pace.expected_wait(len(self.queue) / self.settings.batch_size, ready)
 
     def pump(self) -> None:
@@ -227,13 +215,13 @@ class WorkerPool:
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
-        if not self.target:
+        if not self._crew.target:
             self._leave()
 
     def _leave(self) -> None:
         if not len(self.queue):
             self.reconcile()  # the last waiting request was taken, dropped or cancelled; the workers may follow
-        if self._hopeless():
+        if self._crew.hopeless:
             self._give_up_waiting()  # it closed between the check and the put of a request
 
     def _hand_over(self, record: WorkerRecord, requests: list[Request]) -> bool:
@@ -275,25 +263,17 @@ class WorkerPool:
 
     def ready(self, worker_id: int, slots: int) -> None:
         """A worker has loaded its handler."""
-        with self._changed:
-            record = self._records[worker_id]
-            if record.state is WorkerState.STARTING:
-                record.state = WorkerState.READY
-                record.live = slots > 0
-                self._ever_ready = True
-                self.queue.add_worker(record, slots)
-            self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
-            self._settle()
+        self._crew.note_ready(worker_id, slots)
         self.pump()
         self._on_change()
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
         """A worker has answered some of its requests."""
-        record = self._records[worker_id]
+        record = self._crew.records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
-        if worker_id > self._restarts.last_lost:
-            self._restarts.failures = 0
+        if worker_id > self._crew.restarts.last_lost:
+            self._crew.restarts.failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)
         released = sum(not reply.more for reply in replies) if record.live else len(finished)
@@ -332,7 +312,7 @@ class WorkerPool:
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
         """A worker is gone: run again or answer what it ran, put back what it had not started, and replace it when it is missed."""
-        record = self._records[worker_id]
+        record = self._crew.records[worker_id]
         running, untouched = record.end(exit_)
         for request in running:
             if request.sequence:
@@ -340,14 +320,8 @@ class WorkerPool:
         self.queue.forget_worker(record)
         self._put_back(untouched, exit_.cause)
         lost = self._run_again(record, exit_, running)
-        with self._changed:
-            del self._records[worker_id]
-            self._slots.give_back(record.device)
-            if record.state is WorkerState.STOPPING:
-                self._log.info("worker stopped", worker=worker_id)
-            else:
-                self._note_loss(record, exit_, running, len(running) - len(lost))
-            self._settle()
+        self.stats.losses += record.state is not WorkerState.STOPPING
+        self._crew.note_end(record, exit_, [request.request_id for request in running], run_again=len(running) - len(lost))
         timeout = self.settings.response_timeout_seconds if record.timed_out else None
         for request in lost:
             if request.sequence:
@@ -362,8 +336,7 @@ class WorkerPool:
     def _run_again(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> list[Request]:
         """Queue what a lost worker was running, each alone, so that one bad request fails alone; returns those that must not run again."""
         now = monotonic()
-        again: list[Request] = []
-        lost: list[Request] = []
+        again, lost = list[Request](), list[Request]()
         may = self.settings.on_worker_loss == "retry" and not record.timed_out
         for request in running:
             once = may and not (request.lost or request.begun or request.sequence or request.left) and request.deadline > now
@@ -373,45 +346,6 @@ class WorkerPool:
         self.queue.put_alone(again)
         return lost
 
-    def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request], again: int) -> None:
-        now = monotonic()
-        self._restarts.note_loss(record.id, now, blameless=exit_.blameless)
-        self.stats.losses += 1
-        cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
-        about: dict[str, object] = {"worker": record.id, "cause": cause, "output": exit_.output}
-        if running:
-            self._log.error("worker lost", requests=[request.request_id for request in running], run_again=again, **about)
-        else:
-            self._log.warning("worker lost", **about)
-        if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
-            return
-        if self._restarts.enough(now) or not (self._ever_ready or exit_.blameless):
-            self._give_up(cause, self._count_ready())
-
-    def _give_up(self, cause: str, left: int) -> None:
-        """Ask for no more workers than are left, for a while; without any, the version has failed. Needs the lock."""
-        before = self.target
-        if left:
-            self._log.error("workers given up", target=left, before=before, cause=cause)
-            self.target, self.cause = left, cause
-        else:
-            self._fail(cause)
-        if self._ever_ready and self.settings.cool_down_seconds:
-            self._retry_at = monotonic() + self.settings.cool_down_seconds
-            self._timer.call_at(self._retry_at, partial(self._try_again, self._retry_at, before))
-
-    def _try_again(self, at: float, target: int) -> None:
-        """Ask for as many workers as before some were given up, unless someone has changed their number meanwhile."""
-        with self._changed:
-            if self._retry_at != at:
-                return
-            self._retry_at = None
-            self._restarts.reset(one_more=True)
-            self.target, self.cause = target, ""
-            if self.state is State.FAILED:
-                self._move_to(State.LOADING)
-        self.reconcile()
-
     # --- numbers and states
 
     def scale(self, target: int) -> None:
@@ -419,129 +353,48 @@ class WorkerPool:
 
         Raises Draining when the version is being unregistered.
         """
-        with self._changed:
-            if self.state in (State.DRAINING, State.UNLOADED):
-                raise self._not_serving()
-            self.target, self.cause, self._retry_at = target, "", None
-            self._restarts.reset()
-            self._settle()
+        if not self._crew.scale(target):
+            raise self._not_serving()
         self.reconcile()
 
     def drain(self) -> None:
         """Take no new requests, finish those accepted, then stop all workers and become UNLOADED; returns at once."""
-        with self._changed:
-            self.target, self._retry_at = 0, None
-            if self.state not in (State.DRAINING, State.UNLOADED):
-                self._move_to(State.DRAINING)
+        self._crew.drain()
         self.reconcile()
 
     def kill(self) -> None:
         """Give up what waits and end all workers at once."""
         self.drain()
         self._give_up_waiting()
-        for record in list(self._records.values()):
+        for record in self.records():
             if record.worker:
                 record.worker.kill("the server was stopped")
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """Block until `done()`, checked after every change, or the time-out; returns whether it is done."""
-        with self._changed:
-            return self._changed.wait_for(done, timeout_seconds)
+        return self._crew.wait(done, timeout_seconds)
 
     def settled(self) -> bool:
         """Whether there are exactly as many ready workers as asked for, or the version has failed."""
-        if self.state in (State.FAILED, State.UNLOADED):
-            return True
-        records = list(self._records.values())
-        return len(records) == self.target and all(record.state is WorkerState.READY for record in records)
+        return self._crew.settled()
 
     def records(self) -> list[WorkerRecord]:
         """The workers there are, oldest first."""
-        return list(self._records.values())
+        return list(self._crew.records.values())
 
     def reconcile(self) -> None:
-        """Start or stop workers so that there will be as many as wanted: the one place where workers come and go."""
-        stops: list[WorkerRecord] = []
-        with self._changed:
-            live = [record for record in self._records.values() if record.state is not WorkerState.STOPPING]
-            wanted = 0 if self.state in (State.FAILED, State.UNLOADED) else self.target
-            if not wanted and len(self.queue) and self.state is not State.FAILED:
-                wanted = min(1, len(live))  # someone must finish what waits
-            if len(live) < wanted:
-                if self._restarts.at > monotonic():
-                    self._timer.call_at(self._restarts.at, self.reconcile)
-                else:
-                    for _ in range(wanted - len(live)):
-                        if not self._start():
-                            break
-            for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
-                if not self.target and self.queue.has_pinned(record):
-                    continue  # it has what only it can finish; it follows when that is taken
-                record.state = WorkerState.STOPPING
-                if self.queue.remove_worker(record):
-                    stops.append(record)
-            self._settle()
+        """Start or stop workers so that there will be as many as wanted, and tell what that means for requests."""
+        stops = self._crew.reconcile()
         self._answer_lost("its worker was stopped")
         for record in stops:
             if record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)
-        if self._hopeless():
+        if self._crew.hopeless:
             self._give_up_waiting()
         self._on_change()
-
-    def _start(self) -> bool:
-        record = WorkerRecord(next(worker_ids), self._slots.take(self.spec.device_type, self.spec.device_ids))
-        threads = self._slots.threads(self.target)
-        self._records[record.id] = record
-        try:
-            record.worker = self._engine.start(WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads), self)
-        except Exception as error:  # noqa: BLE001 - out of descriptors, or a configuration that cannot be sent: no worker will tell
-            self._log.exception("worker cannot be started", worker=record.id)
-            del self._records[record.id]
-            self._slots.give_back(record.device)
-            self._give_up(f"a worker cannot be started: {error}.", len(self._records))
-            return False
-        seconds = self.settings.startup_timeout_seconds
-        self._timer.call_at(record.started + seconds, lambda: self._check_start(record, seconds))
-        return True
-
-    def _check_start(self, record: WorkerRecord, seconds: float) -> None:
-        if record.state is WorkerState.STARTING and not record.gone and record.worker:
-            record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
-
-    def _count_ready(self) -> int:
-        return sum(record.state is WorkerState.READY for record in list(self._records.values()))
-
-    def _settle(self) -> None:
-        """Move to the state that the numbers say, and wake those who wait; needs the lock."""
-        ready = self._count_ready()
-        if ready >= self.target:
-            self._loaded = True
-        if self.state is State.DRAINING and not self._records:
-            self._move_to(State.UNLOADED)
-        elif self.state is State.LOADING and self._loaded and (ready or not self.target):
-            self._move_to(State.ACTIVE)
-        elif self.state is State.ACTIVE and self.target and not ready:
-            self._move_to(State.LOADING)
-        self._changed.notify_all()
-
-    def _fail(self, cause: str) -> None:
-        self.cause = cause
-        self._move_to(State.FAILED)
-
-    def _move_to(self, state: State) -> None:
-        if state not in TRANSITIONS[self.state]:
-            raise AssertionError(f"{self.label} cannot go from {self.state.name} to {state.name}")
-        level = self._log.error if state is State.FAILED else self._log.info
-        level("model state", state=state.name, before=self.state.name, **({"cause": self.cause} if self.cause else {}))
-        self.state = state
-
-    def _hopeless(self) -> bool:
-        """Whether nothing will ever take what waits."""
-        return self.state is State.FAILED or (not self.target and not self._records)
 
     def _give_up_waiting(self) -> None:
         """Answer all that wait with the reason why no worker will take them."""
         for request in self.queue.clear():
-            serving = self.target and self.state in (State.LOADING, State.ACTIVE)
-            self._answer(request, Reply(error=self._verdicts.stopped(request) if request.lost or serving else self._not_serving()))
+            stopped = request.lost or self._crew.serving
+            self._answer(request, Reply(error=self._verdicts.stopped(request) if stopped else self._not_serving()))

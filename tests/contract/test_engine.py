@@ -9,9 +9,9 @@ import pytest
 from fakes import FakeEngine, Script
 from servers import Gate
 
+from servegrpc.core.crew import worker_ids
 from servegrpc.core.engine import HandlerSpec, WorkerSpec
 from servegrpc.core.placement import CPU
-from servegrpc.core.pool import worker_ids
 from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine

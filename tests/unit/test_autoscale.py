@@ -137,7 +137,7 @@ def test_waits_for_a_worker_that_starts():
 def test_more_cannot_be_kept():
     """It had to give up workers → none is asked for again until someone scales it."""
     model = Model(1, 3)
-    model.pool.cause = "worker 2 ended: out of memory."
+    model.pool._crew.cause = "worker 2 ended: out of memory."
     assert model.check_until_settled(3 * CHECKS_TO_GROW, age=0.5) == 1
     model.bound(1, 3)
     assert model.check_until_settled(CHECKS_TO_GROW, age=0.5) == 2

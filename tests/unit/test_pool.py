@@ -424,7 +424,7 @@ def test_engine_cannot_start_a_worker(timer, most):
     pool.scale(4)
     assert "Too many open files" in pool.cause
     assert (pool.state is State.FAILED, pool.target) == ((True, 4) if most == 0 else (False, 2))
-    for worker in pool._engine.workers:
+    for worker in pool._crew._engine.workers:
         worker.become_ready()
     assert pool.settled()
 

@@ -24,7 +24,7 @@ def lose(engine, cause="signal 11 (SIGSEGV)", **how):
 def fail(pool, engine, *, times=MAX_FAILURES, but=None):
     """End worker after worker, without waiting for the time at which the next may start."""
     for _ in range(times):
-        pool._restarts.at = 0.0
+        pool._crew.restarts.at = 0.0
         pool.reconcile()
         for worker in engine.live:
             if worker is not but:
@@ -252,7 +252,7 @@ def test_additional_worker_never_loads(make):
     first.become_ready()
     pool.scale(2)
     for _ in range(MAX_FAILURES):
-        pool._restarts.at = 0.0
+        pool._crew.restarts.at = 0.0
         pool.reconcile()
         engine.workers[-1].exit("exit code 3", load_error="handler.py, line 1: no GPU.")
     assert (len(engine.workers), engine.live) == (1 + MAX_FAILURES, [first])
@@ -272,7 +272,7 @@ def test_answers_of_a_worker_that_stays_do_not_hide_losses(make):
     pool.scale(2)
     caller = Caller(pool)
     for number in range(MAX_FAILURES):
-        pool._restarts.at = 0.0
+        pool._crew.restarts.at = 0.0
         pool.reconcile()
         caller.submit(str(number))
         first.answer()
@@ -391,7 +391,7 @@ def test_losses_for_a_time(make):
     engine.workers[0].become_ready()
     fail(pool, engine, times=3 * MAX_FAILURES)
     assert pool.state is State.LOADING
-    pool._restarts._first_at -= 1000
+    pool._crew.restarts._first_at -= 1000
     fail(pool, engine, times=1)
     assert pool.state is State.FAILED
 
