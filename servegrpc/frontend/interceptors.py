@@ -9,8 +9,9 @@ from typing import Any, NoReturn
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from servegrpc.errors import ServeError, ServerError
+from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import call_note, end_with_error, new_request_id
 
@@ -42,8 +43,12 @@ class CallInterceptor(grpc.ServerInterceptor):
             if behavior is not None and not getattr(behavior, "experimental_non_blocking", False):  # health's Watch is called otherwise
                 guard = self._guard_stream if arity.endswith("stream") else self._guard
                 make = getattr(grpc, f"{arity}_rpc_method_handler")
+                if arity.startswith("unary") and handler.request_deserializer:
+                    behavior = _reading(behavior, handler.request_deserializer)  # grpcio would call what is no message INTERNAL
                 guarded: grpc.RpcMethodHandler[Any, Any] = make(
-                    guard(behavior, handler_call_details.method), handler.request_deserializer, handler.response_serializer
+                    guard(behavior, handler_call_details.method),
+                    handler.request_deserializer if arity.startswith("stream") else None,
+                    handler.response_serializer,
                 )
                 return guarded
         return handler
@@ -73,6 +78,17 @@ class CallInterceptor(grpc.ServerInterceptor):
             if self._access_log:
                 code: grpc.StatusCode | None = context.code()  # type: ignore[attr-defined]  # missing in the type stubs
                 self._access_log.write(method, *call_note.get(), code.value[0] if code else 0, monotonic() - started)
+
+
+def _reading(behavior: Behavior, deserialize: Callable[[bytes], Any]) -> Behavior:
+    def call(raw: bytes, context: grpc.ServicerContext) -> object:
+        try:
+            request = deserialize(raw)
+        except (DecodeError, ValueError) as error:
+            raise InvalidInput(f"The request is no message of this method: {error}.") from None
+        return behavior(request, context)
+
+    return call
 
 
 def _end(error: Exception, method: str, context: grpc.ServicerContext) -> NoReturn:

@@ -140,6 +140,16 @@ def test_no_protobuf(server):
             assert caught.value.code() is INVALID
 
 
+def test_no_protobuf_for_management(server):
+    """The same to methods with messages of their own, one of them a stream → the same."""
+    with grpc.insecure_channel(server.management) as channel:
+        for make in (channel.unary_unary, lambda path: lambda raw: list(channel.unary_stream(path)(raw))):
+            name = "GetModel" if make == channel.unary_unary else "WatchModels"
+            with pytest.raises(grpc.RpcError, match="no message of this method") as caught:
+                make(f"/servegrpc.v1.ManagementService/{name}")(b"\xff\xff\xff")
+            assert caught.value.code() is INVALID
+
+
 def test_unknown_method(server):
     """A method that is not there → UNIMPLEMENTED."""
     with grpc.insecure_channel(server.inference) as channel, pytest.raises(grpc.RpcError) as caught:

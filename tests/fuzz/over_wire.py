@@ -50,7 +50,6 @@ MAY_BE = {
     Code.RESOURCE_EXHAUSTED,
 }
 TORCHSERVE_MAY_BE = {*MAY_BE, Code.INTERNAL, Code.UNKNOWN, Code.UNAVAILABLE}  # upstream's own, for what callers do wrong
-NO_MESSAGE = "Exception deserializing request!"  # grpcio's INTERNAL
 
 
 @dataclass(frozen=True)
@@ -197,8 +196,8 @@ def _may_be(rpc, code, text, reason):
         return False
     if code is Code.DEADLINE_EXCEEDED:
         return rpc.watches
-    if code is Code.INTERNAL and text == NO_MESSAGE:
-        return True
+    if code is Code.INTERNAL and text == "Exception deserializing request!":  # grpcio's own, where its methods are not wrapped
+        return rpc.path.endswith(("Health/Watch", "ServerReflectionInfo"))
     return code in (TORCHSERVE_MAY_BE if "pytorch" in rpc.path else MAY_BE)
 
 
