@@ -9,16 +9,26 @@ from pathlib import Path
 import pytest
 from servers import Servers
 
+from servegrpc.compat.open_inference import service_pb2
+from servegrpc.compat.torchserve import inference_pb2 as torchserve_inference_pb2
+from servegrpc.compat.torchserve import management_pb2 as torchserve_management_pb2
 from servegrpc.v1 import inference_pb2, management_pb2
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "grpcurl.md").read_text()
 BLOCK = re.compile(r"^```console\n\$ (grpcurl (?:.*\\\n)*.*)\n((?:.*\n)*?)```$", re.MULTILINE)
 STEPS = BLOCK.findall(PAGE)
+UPSTREAM = {  # the names of other projects' services
+    "GRPCInferenceService": "inference.GRPCInferenceService",
+    "InferenceAPIsService": "org.pytorch.serve.grpc.inference.InferenceAPIsService",
+    "ManagementAPIsService": "org.pytorch.serve.grpc.management.ManagementAPIsService",
+}
 # What differs from run to run; its shape is compared.
-OWN = re.compile(
-    r'("(?:probability|requestId|queue|handler|pid|id|residentMemoryBytes|registerTime|startTime|changeTime)": )("[^"]*"|[\d.]+)'
+NAMES = (
+    "probability|requestId|queue|handler|pid|id|residentMemoryBytes|registerTime|startTime|changeTime|"
+    "lastInference|ns|rawOutputContents|prediction|memoryUsage"
 )
+OWN = re.compile(rf'(\\?"(?:{NAMES})\\?": )(\\?"[^"]*"|\[[^]]*\]|[\d.]+)')  # \\": in JSON that is a text in JSON
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +64,10 @@ def test_commands_print_what_the_page_says(grpcurl):
 
 
 def test_page_has_every_call():
-    """The methods of our API, of health and of reflection → a command of the page for each."""
-    ours = [*inference_pb2.DESCRIPTOR.services_by_name.values(), *management_pb2.DESCRIPTOR.services_by_name.values()]
-    methods = {f"{service.full_name}/{method.name}" for service in ours for method in service.methods}
+    """The methods of all three APIs, of health and of reflection → a command of the page for each."""
+    files = (inference_pb2, management_pb2, service_pb2, torchserve_inference_pb2, torchserve_management_pb2)
+    services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
+    methods = {f"{UPSTREAM.get(service.name, service.full_name)}/{method.name}" for service in services for method in service.methods}
     others = {f"grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch")} | {
         "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
     }
