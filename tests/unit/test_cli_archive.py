@@ -1,8 +1,6 @@
 """The command line: its list of verbs, its exit codes, and `servegrpc archive`."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 import zipfile
@@ -11,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from terminal import on_a_terminal
 
 from servegrpc import __version__
 from servegrpc.cli import main
@@ -149,14 +148,6 @@ def test_archive_exists(run):
 def test_progress(size_bytes, shown, run):
     """A terminal on stderr → a bar for a large archive, none for a small one; stdout has the path alone."""
     Path("model.pt").write_bytes(b"\0" * size_bytes)
-    terminal, side = pty.openpty()
-    command = [sys.executable, "-c", "from servegrpc.cli import main; main()", *ARCHIVE, "--serialized-file", "model.pt"]
-    stdout = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=side, env=os.environ | {"TERM": "xterm"}).stdout
-    os.write(side, b"\n<end>\n")
-    seen = b""
-    while b"<end>" not in seen:
-        seen += os.read(terminal, 65536)
-    os.close(side)
-    os.close(terminal)
+    stdout, seen = on_a_terminal(*ARCHIVE, "--serialized-file", "model.pt")
     assert stdout == b"digits.mar\n"
     assert (b"Packing digits" in seen) == shown

@@ -1,14 +1,11 @@
 """`servegrpc models`, run by the command's own main against a real server."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 from click.testing import CliRunner
 from echo_server import echo_server
+from terminal import on_a_terminal
 
 from servegrpc.cli import main
 from servegrpc.v1 import management_pb2
@@ -151,16 +148,7 @@ def test_help_has_an_example(run, verb):
 @pytest.mark.slow
 def test_a_terminal_shows_for_how_long_a_model_loads(server):
     """Register with stderr a terminal → what it waits for and the time so far; stdout has the table alone."""
-    terminal, side = pty.openpty()
-    environment = os.environ | {"TERM": "xterm", "SERVEGRPC_MANAGEMENT_ADDRESS": server.address}
-    command = [sys.executable, "-c", "from servegrpc.cli import main; main()", "models", "register", "digits.mar"]
-    stdout = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=side, env=environment).stdout
-    os.write(side, b"\n<end>\n")
-    seen = b""
-    while b"<end>" not in seen:
-        seen += os.read(terminal, 65536)
-    os.close(side)
-    os.close(terminal)
+    stdout, seen = on_a_terminal("models", "register", "digits.mar", SERVEGRPC_MANAGEMENT_ADDRESS=server.address)
     assert stdout.startswith(b"MODEL")
     assert b"Loading digits.mar" in seen
     assert b"0:00:0" in seen

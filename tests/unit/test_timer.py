@@ -10,13 +10,6 @@ from servegrpc.core.timer import Timer
 
 
 @pytest.fixture
-def timer():
-    timer = Timer()
-    yield timer
-    timer.close()
-
-
-@pytest.fixture
 def calls():
     return SimpleQueue()
 
