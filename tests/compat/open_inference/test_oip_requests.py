@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oip import InferenceServerException, deserialize_bytes_tensor, outputs, service_pb2, tensor
-from oip_requests import MALFORMED, raw_tensors
+from oip_requests import FP32, MALFORMED, TWO_FLOATS, raw_tensors
 from servers import until
 
 from servegrpc.values import BY_NAME
@@ -79,6 +79,15 @@ def test_thousand_inputs(infer):
     inputs = [{"name": f"t{index}", "datatype": "UINT16", "shape": [1]} for index in range(1000)]
     data = [struct.pack("<H", index) for index in range(1000)]
     assert list(infer(model_name="same", inputs=inputs, raw_input_contents=data).raw_output_contents) == data
+
+
+def test_by_the_name_of_torchserve(triton_server):
+    """The service under the name that TorchServe has for it → the same answers."""
+    method = "/org.pytorch.serve.grpc.openinference.GRPCInferenceService/ModelInfer"
+    request = Request(model_name="same", inputs=[FP32], raw_input_contents=[TWO_FLOATS])
+    with grpc.insecure_channel(triton_server.inference) as channel:
+        infer = channel.unary_unary(method, Request.SerializeToString, service_pb2.ModelInferResponse.FromString)
+        assert list(infer(request, timeout=SECONDS).raw_output_contents) == [TWO_FLOATS]
 
 
 def test_parameters(triton):
