@@ -15,7 +15,7 @@ from servegrpc.cli.values import INPUT_HELP, brief, parse_input
 from servegrpc.config import ServerConfig
 from servegrpc.core.manager import ModelManager
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.registration import Registration
+from servegrpc.core.registration import Defaults, Registration
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.request import Request
 from servegrpc.core.requirements import PackageCache
@@ -57,7 +57,7 @@ def check(
     verbose: bool,
 ) -> None:
     """Verify ARCHIVE: open it, load its handler in a worker, and run it once on the inputs given."""
-    configure_logs("info" if verbose else "warning", "text")
+    configure_logs("info" if verbose else "error", "text")  # warnings are printed below
     say = (lambda _: None) if as_json else click.echo
     with tempfile.TemporaryDirectory() as folder:
         timer = Timer()
@@ -68,6 +68,7 @@ def check(
             model_store=None,
             unpack_root=Path(folder),
             packages=PackageCache(ServerConfig().package_root()) if install_requirements else None,
+            defaults=Defaults(model_config={"exposeErrors": True}),
         )
         try:
             with busy(f"Opening {archive.name}"):

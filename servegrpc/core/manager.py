@@ -253,7 +253,7 @@ class ModelManager:
             handler,
             archive.manifest,
             {**self._defaults.model_config, **config.raw},
-            config.expose_errors,
+            config.expose_errors or self._defaults.model_config.get("exposeErrors") is True,
             config.device_type,
             config.device_ids,
             self._install(name, archive),

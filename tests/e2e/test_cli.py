@@ -160,3 +160,13 @@ def test_serve_config_file(start_server, archive, tmp_path):
     with server.client() as client:
         assert client.model("echo").versions[0].target_workers == 2
     assert json.loads(server.log.wait_for("worker ready")[0])["event"] == "worker ready"
+
+
+def test_check_says_what_is_wrong(run_cli, archive):
+    """A setting of the wrong type and a handler that fails → each is told once, the exception too; exit 1."""
+    path = archive("echo", name="checked", config="batchSize: many")
+    result = run_cli("check", path, "-i", "other=x")
+    assert result.returncode == 1
+    warning = "warning: model-config.yaml, line 1: batchSize must be a whole number of at least 1, not 'many'; ignored\n"
+    assert result.stderr.startswith(warning + 'error: Model "checked" version 1.0: the handler raised KeyError:')
+    assert result.stderr.count("\n") == 2
