@@ -159,6 +159,7 @@ class Channel:
         """Give up this end."""
         self._socket.close()
         self._board = memoryview(b"")
+        self._buffer = bytearray()  # who still knows this end, a timer for one, shall not keep it
         for slab in (*self._requests, *self._replies, self._board_slab):
             slab.close()
 
