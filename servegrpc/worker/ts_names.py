@@ -47,7 +47,7 @@ MODULES: Mapping[str, Mapping[str, str]] = {
     | _CONTEXT
     | _modules("logging", "os", "time", "ts"),
     "ts.model_loader": _from(f"{TS}.metrics", "MetricsCacheYamlImpl")
-    | _from(f"{TS}.model_loader", "ModelLoader", "ModelLoaderFactory", "Service", "TsModelLoader")
+    | _from(f"{TS}.model_loader", "ModelLoader=TsModelLoader", "ModelLoaderFactory", "Service", "TsModelLoader")
     | _from(f"{TS}.util", "list_classes_from_module"),
     "ts.launcher": _from("servegrpc.compat_api.launcher", "start", "stop", "register_model", "register_model_with_params"),
     "ts.utils": {},

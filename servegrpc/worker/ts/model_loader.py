@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import cast
 
@@ -49,25 +48,7 @@ class Service:
         return self.entry_point(rows, self.context)
 
 
-class ModelLoader(ABC):
-    """Loads models."""
-
-    @abstractmethod
-    def load(
-        self,
-        model_name: str,
-        model_dir: str | Path,
-        handler: str,
-        gpu_id: int | None = None,
-        batch_size: int | None = None,
-        envelope: str | None = None,
-        limit_max_image_pixels: bool = True,
-        metrics_cache: HandlerMetrics | None = None,
-    ) -> Service:
-        """Load the handler of a model's folder."""
-
-
-class TsModelLoader(ModelLoader):
+class TsModelLoader:
     """Loads a model's folder as a worker does."""
 
     def load(
@@ -93,7 +74,7 @@ class ModelLoaderFactory:
     """Chooses a loader; there is one."""
 
     @staticmethod
-    def get_model_loader() -> ModelLoader:
+    def get_model_loader() -> TsModelLoader:
         """Return the loader."""
         return TsModelLoader()
 
