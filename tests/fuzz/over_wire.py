@@ -173,10 +173,10 @@ def _calls(server, count, seed, outcome):
 
 
 def _body(rpc, chance):
-    if chance.random() < 0.15:
-        return fields(chance)
-    raw = message(rpc.request, chance, rpc.names).SerializeToString()
-    return raw if chance.random() < 0.5 else mutated(raw, chance)
+    raw = fields(chance) if chance.random() < 0.15 else message(rpc.request, chance, rpc.names).SerializeToString()
+    if chance.random() < 0.5:
+        raw = mutated(raw, chance)
+    return raw.replace(b"fuzzed", b"nobody") if rpc.changes else raw
 
 
 def _call(channel, rpc, bodies):

@@ -7,8 +7,8 @@ from history.calls import NO_STATUS_SECONDS, OK
 from history.faults import FULL, GONE, LOST, STUCK
 
 SLACK_SECONDS = 2.5  # how long after a fault, a deadline or a cancellation its effect may still show, on a busy machine
-CANCEL_SECONDS = 1.0  # how long a request may still be in the worker's hands without having been begun
-EXPIRED_SECONDS = 0.05
+CANCEL_SECONDS = 0.5  # a cancellation's way to the worker
+EXPIRED_SECONDS = 0.01  # between the worker's look at the clock and the handler's
 DEADLINE = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "DEADLINE_EXCEEDED"}
 BY_EFFECT = {
     LOST: {"WORKER_LOST", "POISON_REQUEST", "SEQUENCE_LOST"},

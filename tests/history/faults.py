@@ -56,7 +56,7 @@ class Faults:
     async def _freeze(self):
         """Stop a worker for longer than the response timeout, if it has something to do."""
         fault = self.note("SIGSTOP for long", (LOST, STUCK), model := self._chance.choice(["deeds", "parts"]))
-        await self._signal(model, signal.SIGSTOP, signal.SIGCONT, seconds=2.5)
+        await self._signal(model, signal.SIGSTOP, signal.SIGCONT, seconds=3)
         fault.end = monotonic()
 
     async def _poison(self):

@@ -74,7 +74,7 @@ class World:
     def _archive(self, folder, name, version):
         config = folder / "model-config.yaml"
         size = 4 if name != "totals" else 2
-        lines = [f"batchSize: {size}", f"minWorkers: {WORKERS[name]}", "responseTimeout: 1", f"jobQueueSize: {QUEUE_SIZE}"]
+        lines = [f"batchSize: {size}", f"minWorkers: {WORKERS[name]}", "responseTimeout: 2", f"jobQueueSize: {QUEUE_SIZE}"]
         config.write_text("\n".join([*lines, f"journal: {self._journal}", ""]))
         handler = "deeds" if name == "guest" else name
         extra = None if handler == "deeds" else str(HANDLERS / "deeds.py")
@@ -124,7 +124,7 @@ class World:
             case "guest":
                 await client.unary(kind, model="guest", version=chance.choice(["", *VERSIONS]), **wait)
             case "large":
-                await client.unary(kind, size=chance.choice([20_000, 200_000, 3_000_000]))
+                await client.unary(kind, size=chance.choice([20_000, 200_000, 1_000_000]))
             case "cancelled":
                 await client.unary(kind, cancel_after=chance.uniform(0, 0.05), milliseconds=20)
             case "expiring":
@@ -183,10 +183,14 @@ class World:
         return values
 
     def _wrong_metrics(self, calls):
-        """Hold the metrics against the history, for the models that were there all the time."""
+        """Hold the metrics against each other and against the history, for the models that were there all the time."""
+        accepted = self._metric("servegrpc_accepted_requests_total")
         answered = self._metric("servegrpc_requests_total", "code")
         seen = Counter(call.model for call in calls if call.outcome == "OK" and call.kind != "session")
         for model in WORKERS:
+            by_code = sum(count for (name, _), count in answered.items() if name == model)
+            if accepted[model,] != by_code:
+                yield f"{model}: {accepted[model,]} accepted, {by_code} answered, none in flight"
             if model != "guest" and answered[model, "OK"] < seen[model]:
                 yield f"{model}: {answered[model, 'OK']} answered OK, {seen[model]} callers saw OK"
 

@@ -41,17 +41,20 @@ class Journal:
         self.version = context.manifest["model"]["modelVersion"]
         self._file = os.open(context.model_yaml_config["journal"], os.O_WRONLY | os.O_APPEND)
 
-    def note(self, asks, context):
-        lines = [json.dumps([ask["id"], monotonic(), min(context.time_remaining(index), 1e9)]) for index, ask in enumerate(asks)]
+    def taken(self, data, context):
+        """Return what the requests ask for, noted."""
+        at, left = monotonic(), [min(context.time_remaining(index), 1e9) for index in range(len(data))]
+        asks = [read(row["data"]) for row in data]
+        lines = [json.dumps([ask["id"], at, seconds]) for ask, seconds in zip(asks, left, strict=True)]
         os.write(self._file, "".join(f"{line}\n" for line in lines).encode())
+        return asks
 
 
 class Deeds(Journal):
     """One answer each."""
 
     def handle(self, data, context):
-        asks = [read(row["data"]) for row in data]
-        self.note(asks, context)
+        asks = self.taken(data, context)
         for index, ask in enumerate(asks):
             if ask["deed"] == "refuse":
                 raise InvalidInput("as asked", row=index)

@@ -2,7 +2,7 @@
 
 import json
 
-from deeds import NEVER, Journal, expanded, read
+from deeds import NEVER, Journal, expanded
 
 from servegrpc.handlers.streaming import FINISHED
 
@@ -11,8 +11,7 @@ class Parts(Journal):
     """One list of messages per step."""
 
     def handle(self, data, context):
-        asks = [read(row["data"]) for row in data]
-        self.note(asks, context)
+        asks = self.taken(data, context)
         for step in range(1, max(ask["count"] for ask in asks) + 1):
             yield [self._part(ask, step) if step <= ask["count"] else FINISHED for ask in asks]
             NEVER.wait(max(ask["milliseconds"] for ask in asks) / 1000)

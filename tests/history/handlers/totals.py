@@ -2,7 +2,7 @@
 
 import json
 
-from deeds import NEVER, Journal, read
+from deeds import NEVER, Journal
 
 
 class Totals(Journal):
@@ -13,8 +13,7 @@ class Totals(Journal):
         self._totals = {}
 
     def handle(self, data, context):
-        asks = [read(row["data"]) for row in data]
-        self.note(asks, context)
+        asks = self.taken(data, context)
         NEVER.wait(max(ask["milliseconds"] for ask in asks) / 1000)
         return [self._add(ask, context.get_sequence_id(index)) for index, ask in enumerate(asks)]
 
