@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from servegrpc.compat.torchserve import inference_pb2 as inference
 from servegrpc.compat.torchserve import management_pb2 as management
+from servegrpc.core.archiver import ARCHIVE_SUFFIXES
 
 RESULTS = (
     "dict", "list", "empty list", "empty dict", "tuple", "str", "empty str", "non-ASCII str", "non-ASCII dict", "bytes",
@@ -115,12 +116,17 @@ def _registering() -> Iterator[Call]:
     yield _register("numbers below zero", url="echo.mar", model_name="negative", batch_size=-1, max_batch_delay=-1, initial_workers=-1)
     for archive in ("values", "misbehave", "status", "stream", "described", "badly", "sequence", "configured"):
         yield _start(archive)
+    for archive_format, suffix in ARCHIVE_SUFFIXES.items():
+        yield _register(f"packed as {archive_format}", url=f"values-{archive_format}{suffix}", initial_workers=1, synchronous=True)
     yield Call("Ping: models with all their workers", "Ping", (Empty(),))
 
 
 def _predicting() -> Iterator[Call]:
     for result in RESULTS:
         yield _predict(result, "values", result.encode())
+    for archive_format in ARCHIVE_SUFFIXES:
+        yield _predict(f"packed as {archive_format}", f"values-{archive_format}", b"nested")
+    yield replace(_unregister("values-no-archive, if it is there", "values-no-archive"), compared=False)
     for label, data in {"empty": b"", "text": b"text", "no UTF-8": b"\xff\xfe", "zeros": bytes(1000), "100 kB": b"ab" * 50_000}.items():
         yield _predict(f"echo, {label}", "echo", data)
     yield _predict("echo, 4 MB", "echo", bytes(range(256)) * 16_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from servegrpc.core.archiver import ArchiveSpec, write_archive
+from servegrpc.core.archiver import ARCHIVE_SUFFIXES, ArchiveSpec, write_archive
 
 VALUES = """
 import math
@@ -221,9 +221,11 @@ def write_archives(store: Path) -> None:
         archive.writestr("echo_handler.py", ECHO)
     for version in ("2.0", "10.1"):
         _write(store, "echo", ECHO, version=version)
+    for archive_format in ARCHIVE_SUFFIXES:
+        _write(store, f"values-{archive_format}", VALUES, archive_format=archive_format)
 
 
-def _write(store: Path, name: str, code: str, *, version: str = "1.0", config: str = "") -> None:
+def _write(store: Path, name: str, code: str, *, version: str = "1.0", config: str = "", archive_format: str = "default") -> None:
     """Write one archive; another version than 1.0 is in the file's name too."""
     sources = store.parent / f"sources of {store.name}" / f"{name}-{version}"
     sources.mkdir(parents=True)
@@ -235,7 +237,8 @@ def _write(store: Path, name: str, code: str, *, version: str = "1.0", config: s
             str(sources / f"{name}_handler.py"),
             version,
             config_file=str(sources / "model-config.yaml") if config else None,
-            export_path=str(sources),
+            export_path=str(sources / "made"),
+            archive_format=archive_format,
         )
     )
-    made.rename(store / (f"{name}.mar" if version == "1.0" else f"{name}-{version}.mar"))
+    made.rename(store / (made.name if version == "1.0" else f"{name}-{version}.mar"))

@@ -14,6 +14,10 @@ REASONS: Mapping[str, Sequence[str]] = {
     "An address that is not allowed is called so, whatever its scheme; TorchServe takes one of another scheme for a file.": (
         "RegisterModel: scheme not allowed",
     ),
+    "TorchServe takes a folder's only subfolder for the archive, also when that is the one with the manifest.": (
+        "RegisterModel: packed as no-archive",
+        "Predictions: packed as no-archive",
+    ),
     "A failure is never OK: an exception with a code of success is INTERNAL.": ("Predictions: PredictionException 200",),
     "TorchServe drops the status that a handler sets on its response; here it is the status of the call.": (
         "Predictions: response status 404",
