@@ -66,6 +66,7 @@ class ServerConfig(BaseModel):
     cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    max_streams_per_connection: int | None = Field(default=None, ge=1, le=2**31 - 1)  # calls of one connection at once; None: any number
     drain_seconds: float = Field(default=30.0, ge=0)
     inference_connection_age_seconds: float | None = Field(default=None, gt=0)  # then clients are asked to connect anew
     inference_connection_grace_seconds: float | None = Field(default=None, ge=0)  # then the old connection is cut; None: never

@@ -185,9 +185,14 @@ class Server:
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 *PENDING_OPTIONS,
+                *self._stream_options(),
                 *options,
             ],
         )
+
+    def _stream_options(self) -> list[tuple[str, int]]:
+        most = self._config.max_streams_per_connection
+        return [("grpc.max_concurrent_streams", most)] if most else []
 
     def _listen(self, server: grpc.Server, address: str) -> str:
         host, _, port = address.rpartition(":")

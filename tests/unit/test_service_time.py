@@ -92,6 +92,7 @@ def test_shed_when_it_would_be_taken(slow):
     caller.submit("good")
     assert not pool.wait(lambda: False, 0.05)  # until then
     worker.answer()
+    worker.answer()
     assert caller["hopeless"] == ["WOULD_MISS_DEADLINE"]
     assert sent(worker)[-1] == ["good"]
 
