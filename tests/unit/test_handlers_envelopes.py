@@ -95,6 +95,7 @@ def test_kservev2_shapes_inputs_and_names_outputs():
             {"name": "words", "shape": [1], "datatype": "BYTES", "data": ["hi"]},
         ],
     }
+    assert list(reply["outputs"][0]) == ["name", "datatype", "data", "shape"]  # the order that TorchServe's clients see
 
 
 def test_kservev2_batches_requests():

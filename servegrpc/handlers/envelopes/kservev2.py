@@ -65,4 +65,4 @@ def _input(item: object, index: int) -> dict[str, object]:
 def _output(name: object, result: object) -> dict[str, object]:
     values = np.array(result.cpu() if isinstance(result, torch.Tensor) else result).flatten()
     datatype = DATATYPES.get(str(values.dtype), "BYTES")  # text, and objects such as dicts
-    return {"name": name, "shape": list(values.shape), "datatype": datatype, "data": values.tolist()}
+    return {"name": name, "datatype": datatype, "data": values.tolist(), "shape": list(values.shape)}  # in TorchServe's order
