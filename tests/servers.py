@@ -64,7 +64,7 @@ class ServerProcess:
         command = [*program, "serve", *ports, *map(str, arguments)]
         environment = {**os.environ, **(environment or {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen(command, **pipes, text=True, env=environment, cwd=cwd)
+        self.process = subprocess.Popen(command, **pipes, text=True, errors="replace", env=environment, cwd=cwd)
         self.log = Log(self.process.stderr)
         self.ready_line = self.process.stdout.readline()
         if not self.ready_line.startswith("ready "):

@@ -38,8 +38,8 @@ MAX_MESSAGE_BYTES = 512 * 1024
 MAX_HEADS_BYTES = 256 * 1024  # heads (ids, lengths, headers) longer than this lie in the slab too, before the payloads
 
 HEADER = Struct("<BBHIIxxxxQQ")  # kind, lane, payloads inline, items, ticket, start in the slab, bytes of heads that lie in the slab
-ITEM = Struct("<BBHHxxIdQ")  # dialect, wants a stream, bytes of id, bytes of headers, microseconds queued, deadline, bytes of payload
-ANSWER = Struct("<BBHHxxIIQ")  # code, more and empty, bytes of message, bytes of trailers, ticket, index, bytes of body
+ITEM = Struct("<BBHIIdQ")  # dialect, wants a stream, bytes of id, bytes of headers, microseconds queued, deadline, bytes of payload
+ANSWER = Struct("<BBHIIIQ")  # code, more and empty, bytes of message, bytes of trailers, ticket, index, bytes of body
 COUNT = Struct("<I")
 STARTED_AT, COPIED_AT, FLAGS_AT = 0, COUNT.size * LANES, 2 * COUNT.size * LANES  # on the board: two counts a lane, then a byte a request
 MORE, EMPTY = 1, 2
@@ -322,7 +322,13 @@ class Channel:
 
 
 def _join(pairs: Sequence[tuple[str, str]]) -> bytes:
-    return "\0".join(text for pair in pairs for text in pair).encode() if pairs else b""
+    """Join texts by NUL; one that is in a text, which a caller may choose, becomes the replacement character."""
+    if not pairs:
+        return b""
+    joined = "\0".join(text for pair in pairs for text in pair)
+    if joined.count("\0") != 2 * len(pairs) - 1:
+        joined = "\0".join(text.replace("\0", "\ufffd") for pair in pairs for text in pair)
+    return joined.encode()
 
 
 def _split(joined: memoryview) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servers import until
 
+from servegrpc.compat.open_inference import infer_pb2
+
 pytestmark = pytest.mark.slow
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -41,3 +43,17 @@ def test_malformed_reflection(start_server):
         assert until(lambda: list(channel.stream_stream(REFLECTION)(iter([b"\x3a\x00"]), timeout=10)))
     server.process.terminate()
     assert server.wait(10) == 0
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\0", "x" * 70_000], ids=["NUL inside", "NUL", "long"])
+def test_odd_parameters(start_server, archive, text):
+    """A request's parameter has a NUL, or is longer than any header → it is answered, and its worker lives on."""
+    server = start_server(archive("told"))
+    request = infer_pb2.ModelInferRequest(model_name="told", raw_input_contents=[b"\1\0\0\0a"])
+    request.inputs.add(name="data", datatype="BYTES", shape=[1])
+    request.parameters["odd"].string_param = text
+    with server.client() as client, grpc.insecure_channel(server.inference) as channel:
+        before = client.model("told").versions[0].workers[0].pid
+        raw = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(request.SerializeToString(), timeout=20)
+        assert text.replace("\0", "\\ufffd") in infer_pb2.ModelInferResponse.FromString(raw).raw_output_contents[0].decode()
+        assert client.model("told").versions[0].workers[0].pid == before
