@@ -1,10 +1,8 @@
 """The workers of one model version, kept at the number asked for.
 
-    submit → queue.put → assign ─► worker.send            (caller's thread)
-    worker answered → request.answer; release → assign    (worker's reader thread)
-    scale, worker ready, worker exited → reconcile        (any thread)
-
-All state changes under one lock; requests are answered and batches sent outside it.
+submit → queue.put → assign ─► worker.send            (caller's thread)
+worker answered → request.answer; release → assign    (worker's reader thread)
+scale, worker ready, worker exited → reconcile        (any thread)
 """
 
 from __future__ import annotations
@@ -240,11 +238,13 @@ class WorkerPool:
         return True
 
     def _put_back(self, requests: Sequence[Request], how: str) -> None:
-        """Queue again what no worker has begun, but for requests of sequences whose state is gone."""
-        self.queue.put_back([request for request in requests if not (request.sequence and request.sequence.lost)])
-        for request in requests:
-            if request.sequence and request.sequence.lost:
-                self._answer(request, Reply(error=self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)))
+        """Queue again what no worker has begun, but for requests of sequences whose state is gone, and those whose caller has left."""
+        gone = [one for one in requests if (one.sequence.lost if one.sequence else one.left)]
+        self.queue.put_back([request for request in requests if request not in gone] if gone else requests)
+        for request in gone:
+            sequence = request.sequence
+            error = self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names) if sequence else None
+            self._answer(request, Reply(error=error or self._verdicts.left(request)))
         self._answer_lost(how)
 
     def _check_response(self, record: WorkerRecord) -> None:

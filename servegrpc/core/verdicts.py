@@ -13,6 +13,7 @@ from servegrpc.errors import (
     NoWorkers,
     PoisonRequest,
     QueueFull,
+    RequestCancelled,
     RequestExpired,
     ResponseTimeout,
     SequenceLimit,
@@ -79,6 +80,11 @@ class Verdicts:
         """The request's sequence was ended while the request waited."""
         message = f'{self.label}: sequence "{sequence_id}" was ended while the request waited for the one before it; it was not run.'
         return SequenceUnknown(message, sequence_id=sequence_id).about(**self.names)
+
+    def left(self, request: Request) -> RequestCancelled:
+        """The caller left while the request waited for a worker; nobody reads this."""
+        message = f"{self.label}: the caller left while the request waited for a worker; it was not run."
+        return RequestCancelled(message, request_id=request.request_id).about(**self.names)
 
     def late(self, request: Request, now: float, service_seconds: float) -> ServeError:
         """The deadline has passed, or passes before an answer could be there."""

@@ -111,6 +111,17 @@ def test_nobody_waits_for_a_retry(serving):
     assert pool.stats.replies[Code.CANCELLED] == 1
 
 
+def test_nobody_waits_for_what_was_not_begun(serving):
+    """A worker is lost with a request that it had not begun, and whose caller has left → it does not run elsewhere."""
+    pool, engine, _ = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "left")
+    pool.cancel(caller.requests["left"])
+    another = lose(engine)
+    another.answer()
+    assert (sent(another), caller["left"], pool.stats.replies[Code.CANCELLED]) == ([], ["REQUEST_CANCELLED"], 1)
+
+
 def test_sequences_do_not_run_again(serving):
     """A worker is lost with a request of a sequence → SEQUENCE_LOST: its state is gone."""
     pool, engine, _ = serving(1)
