@@ -111,7 +111,7 @@ class HttpError(Exception):
 
 async def closed(caller: Caller, callers: int, seconds: float, *, milliseconds: int) -> Run:
     """Let so many callers make one call after the other."""
-    run, began = Run(), monotonic()
+    run, began = Run(seconds=seconds), monotonic()
 
     async def one() -> None:
         while monotonic() < began + seconds:
@@ -120,18 +120,16 @@ async def closed(caller: Caller, callers: int, seconds: float, *, milliseconds: 
                 await asyncio.sleep(0.02)  # a server that refuses is not asked without a pause
 
     await asyncio.gather(*(one() for _ in range(callers)))
-    run.seconds = monotonic() - began
     return run
 
 
 async def opened(caller: Caller, per_second: float, seconds: float, *, deadline: float, milliseconds: int) -> Run:
     """Make so many calls a second, whatever becomes of those before."""
-    run, began, calls = Run(), monotonic(), set()
+    run, calls = Run(seconds=seconds), set()
     async for _ in _ticks(per_second, seconds):
         call = asyncio.ensure_future(caller.call(run, seconds=deadline, milliseconds=milliseconds))
         calls.add(call)
         call.add_done_callback(calls.discard)
-    run.seconds = monotonic() - began
     await asyncio.gather(*calls)
     return run
 
