@@ -78,6 +78,8 @@ class WorkerRecord:
                 if hand_over is None or reply.index >= len(hand_over.requests):
                     raise UnknownRequestError(f"it answered request {reply.index} of hand-over {reply.ticket}, which it does not have")
                 request = hand_over.requests[reply.index]
+                if request is None and reply.more:
+                    continue  # a thread of the handler's own was late
                 if request is None:
                     raise UnknownRequestError(f"it answered request {reply.index} of hand-over {reply.ticket} twice")
                 pairs.append((request, reply))

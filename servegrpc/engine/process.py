@@ -33,6 +33,7 @@ from servegrpc.engine.output import OutputPump
 log = structlog.get_logger()
 
 KEPT_OUTPUT_LINES = 20
+ENDED_AT_ONCE = 500  # ids of sequences in one message
 KILL_AFTER_TERM_SECONDS = 5.0
 OUT_OF_MEMORY = ": out of memory, by the kernel's count of such kills"
 EXIT_CODES = {
@@ -104,6 +105,8 @@ class ProcessWorker:
         self._live = False
         self._free_lanes = deque(range(LANES))
         self._sent: dict[int, SentBatch] = {}  # by ticket
+        self._ended_sequences: list[str] = []  # that it has not been told of
+        self._early_flags: dict[tuple[int, int], int] = {}  # of requests in `_unsent`
         self._unsent: deque[tuple[int, Sequence[Request]]] = deque()  # of a live worker, until a lane is free
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
@@ -150,6 +153,7 @@ class ProcessWorker:
             return True
 
     def _send(self, ticket: int, batch: Sequence[Request]) -> None:
+        self._tell_ended()
         lane = self._free_lanes.popleft()
         sent = self._sent[ticket] = SentBatch(lane, len(batch), len(batch))
         try:
@@ -167,9 +171,11 @@ class ProcessWorker:
         """Tell the worker about the caller of a request; a live one by a message, another by the board, since it is busy."""
         with self._sending, suppress(OSError):
             sent = self._sent.get(ticket)
+            flags = left * LEFT | paused * PAUSED
+            if sent is None and any(ticket == unsent for unsent, _ in self._unsent):
+                self._early_flags[ticket, index] = flags
             if self._closed or sent is None:
                 return
-            flags = left * LEFT | paused * PAUSED
             if not self._live:
                 self._channel.set_flags(sent.lane, index, flags)
             if self._live or index in sent.paused:  # else it waits for nothing
@@ -177,10 +183,18 @@ class ProcessWorker:
             (sent.paused.add if paused else sent.paused.discard)(index)
 
     def end_sequence(self, sequence_id: str) -> None:
-        """Tell the worker that no more requests of a sequence will come."""
-        with self._sending, suppress(OSError):
-            if not self._closed:
-                self._channel.send(Kind.SEQUENCE_ENDED, {"sequence_id": sequence_id}, wait=False)
+        """Tell the worker that no more requests of a sequence will come, when it is not busy: it may be long before it looks."""
+        with self._sending:
+            self._ended_sequences.append(sequence_id)
+            if self._live or not self._sent:
+                self._tell_ended()
+
+    def _tell_ended(self) -> None:
+        """Send the ids of sequences that have ended; needs the lock."""
+        with suppress(OSError):
+            while self._ended_sequences and not self._closed:
+                self._channel.send(Kind.SEQUENCE_ENDED, {"sequence_ids": self._ended_sequences[:ENDED_AT_ONCE]}, wait=False)
+                del self._ended_sequences[:ENDED_AT_ONCE]
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
@@ -251,7 +265,8 @@ class ProcessWorker:
         return sent.size if self._live or sent.given_up else self._channel.started(sent.lane)
 
     def _take_replies(self, message: Replies) -> None:
-        for reply in message.replies:
+        replies = [reply for reply in message.replies if not reply.more or reply.ticket in self._sent]  # a thread may send too late
+        for reply in replies:
             if not reply.more:
                 sent = self._sent.get(reply.ticket)
                 if sent is None:
@@ -261,8 +276,11 @@ class ProcessWorker:
                     del self._sent[reply.ticket]
                     if not self._live:
                         self._free_lanes.append(sent.lane)
+        if self._ended_sequences and not self._sent:
+            with self._sending:
+                self._tell_ended()
         try:
-            self._events.answered(self._spec.worker_id, message.replies)
+            self._events.answered(self._spec.worker_id, replies)
         except UnknownRequestError as error:
             raise ChannelError(str(error)) from error
 
@@ -279,7 +297,11 @@ class ProcessWorker:
                     raise ChannelError("it took a batch that it was not sent")
                 self._free_lanes.append(cast("int", message.body["lane"]))
                 while self._unsent and self._free_lanes and not self._closed:
-                    self._send(*self._unsent.popleft())
+                    ticket, batch = self._unsent.popleft()
+                    self._send(ticket, batch)
+                    for index in range(len(batch)):
+                        if flags := self._early_flags.pop((ticket, index), 0):
+                            self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags})
         elif message.kind is Kind.METRICS:
             records = message.body.get("records")
             self._events.measured(self._spec.worker_id, records if isinstance(records, list) else [])

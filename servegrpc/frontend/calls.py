@@ -134,7 +134,8 @@ def leave(call: Call, pool: WorkerPool, request: Request) -> None:
 
 def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:
     """Pause a request whose caller does not keep up, or end it when its model says so."""
-    if room or pool.settings.on_slow_reader == "pause":
+    live = any(record.live for record in pool.records())
+    if room or (pool.settings.on_slow_reader or ("pause" if live else "end")) == "pause":
         pool.pause(request, paused=not room)
         return
     message = f"{pool.label}: more than {pool.settings.stream_buffer_bytes} bytes wait for the caller to read."

@@ -15,7 +15,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, witho
 from servegrpc.errors import Code, InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, new_request_id
-from servegrpc.frontend.methods import Conversation, Metadata, Method, Pump, Session
+from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Metadata, Method, Pump, Session
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
 
@@ -170,13 +170,13 @@ class FastStream(_Incoming):
 
     def __init__(self, lane: Lane, path: str, method: Method, event: Event) -> None:
         super().__init__(lane, path, method, event)
-        self.buffer_bytes = 0
+        self.buffer_bytes = BUFFER_BYTES
         self.on_room: Callable[[bool], None] | None = None
         self._talk: Conversation | None = None
         self._unsent: deque[bytes] = deque()
         self._unsent_bytes = 0
         self._final: Reply | None = None
-        self._opened = self._sending = self._paused = self._over = False
+        self._opened = self._sending = self._paused = self._want_read = self._over = False
 
     def begin(self) -> None:
         """Ask for the message, or begin the conversation."""
@@ -206,7 +206,8 @@ class FastStream(_Incoming):
         if self._over or self._final:
             return False
         if reply is None:
-            self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
+            self._want_read = True
+            self._read_if_room()
             return False
         if reply.error:
             reply = CODECS[self._method.dialect].status(reply.error)
@@ -217,10 +218,16 @@ class FastStream(_Incoming):
             self._final = reply
         if not self._sending:
             self._send_next()
-        elif self._unsent_bytes > self.buffer_bytes and not self._paused and not self._final and self.on_room:
+        elif self._unsent_bytes > self.buffer_bytes and not self._paused and not self._final:
             self._paused = True
-            self.on_room(False)
+            if self.on_room:
+                self.on_room(False)
         return False
+
+    def _read_if_room(self) -> None:
+        if self._want_read and not self._paused:
+            self._want_read = False
+            self._call.start_server_batch((cygrpc.ReceiveMessageOperation(NO_FLAGS),), self._received)
 
     def closed(self, event: Event) -> None:
         """The call is over, or its caller has left."""
@@ -266,11 +273,16 @@ class FastStream(_Incoming):
         self._sending = False
         if not self._over and (self._unsent or self._final):
             self._send_next()
-        if self._paused and self._unsent_bytes <= self.buffer_bytes // 2 and self.on_room:
+        if self._paused and not self._over and self._unsent_bytes <= self.buffer_bytes // 2:
             self._paused = False
-            self.on_room(True)
+            self._read_if_room()
+            if self.on_room:
+                self.on_room(True)
 
     def _end(self, code: int) -> None:
         self._over = True
-        self.on_cancel = self.on_room = self._talk = None  # they hold the request, and the request this stream
+        talk, self._talk = self._talk, None
+        self.on_cancel = self.on_room = None  # they hold the request, and the request this stream
         self.note(code)
+        if talk:
+            talk.over()

@@ -55,7 +55,6 @@ class PredictSession:
         self._id = new_request_id()
         self._first: Route | None = None
         self._pools: set[WorkerPool] = set()  # in which the sequence has been started
-        stream.on_cancel = self._close
         stream.read_next()
 
     def message(self, raw: bytes) -> Pump | None:
@@ -70,31 +69,28 @@ class PredictSession:
         request = Request(raw, Dialect.NATIVE, self._stream.request_id, self._answered, self._stream.deadline, headers)
         begin_in_sequence(pool, request, self._id, start=pool not in self._pools, end=False)
         self._pools.add(pool)
-        self._stream.on_cancel = partial(self._leave, pool, request)
+        self._stream.buffer_bytes = pool.settings.stream_buffer_bytes
+        self._stream.on_cancel = partial(leave, self._stream, pool, request)
         return put(pool, request)
 
     def half_closed(self) -> None:
         """End: the last request has been answered."""
-        self._close()
         self._stream.answer(Reply(empty=True))
 
+    def over(self) -> None:
+        """Close the sequence."""
+        pools, self._pools = self._pools, set()
+        for pool in pools:
+            pool.sequences.end(self._id)
+
     def _answered(self, reply: Reply) -> None:
+        self._stream.on_cancel = None  # it holds the request
         if reply.code or reply.error:
-            self._close()
             self._stream.answer(reply)
         else:
             reply.more = True
             self._stream.message(reply)
             self._stream.read_next()
-
-    def _leave(self, pool: WorkerPool, request: Request) -> None:
-        leave(self._stream, pool, request)
-        self._close()
-
-    def _close(self) -> None:
-        for pool in self._pools:
-            pool.sequences.end(self._id)
-        self._pools.clear()
 
 
 def _checked(where: Route) -> Route:

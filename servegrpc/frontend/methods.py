@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 
+BUFFER_BYTES = 4 * 1024 * 1024  # of a stream whose model has not been named yet
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 Pump = Callable[[], None]  # to be called when all that has arrived at this moment has been taken in
 
@@ -34,7 +36,8 @@ class Call(Protocol):
 class Stream(Call, Protocol):
     """A call with any number of messages before its answer, whose own body, if any, is the last one.
 
-    `on_room` is called with False when more than `buffer_bytes` wait for the caller to read, and with True when half of them are gone.
+    `on_room` is called with False when more than `buffer_bytes` wait for the caller to read, and with True when half of them are gone;
+    meanwhile no message of the caller is taken.
     """
 
     buffer_bytes: int
@@ -55,6 +58,9 @@ class Conversation(Protocol):
 
     def half_closed(self) -> None:
         """Note that the caller will send no more."""
+
+    def over(self) -> None:
+        """Let go of everything: the call has ended, whatever the way. Called once, from any thread."""
 
 
 class Unary(NamedTuple):

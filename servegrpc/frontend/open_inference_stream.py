@@ -30,7 +30,7 @@ class StreamInfer:
         self._memory = memory
         self._stream = stream
         self._errors_end_stream = ERRORS_END_STREAM in stream.metadata
-        self._open = OpenRequests(stream, lambda: None)
+        self._open = OpenRequests(stream)
 
     def message(self, raw: bytes) -> Pump | None:
         """Take the next request."""
@@ -45,6 +45,10 @@ class StreamInfer:
     def half_closed(self) -> None:
         """End when all requests have been answered."""
         self._open.half_closed()
+
+    def over(self) -> None:
+        """Let go of what is in work."""
+        self._open.over()
 
     def _start(self, raw: bytes) -> Pump | None:
         where, options = checked_route(raw)

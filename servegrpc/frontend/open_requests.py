@@ -6,7 +6,6 @@ message ─► start ─► queue ─► (worker) ─► request.message*, reque
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.request import Request
@@ -21,12 +20,11 @@ MOST = 64  # of one stream
 class OpenRequests:
     """What is in work for a stream. Calls may come from any thread; `taken` and `half_closed` come one after the other.
 
-    `on_end` is called when the stream has ended, or its caller has left. Once it has `ended`, nothing may be sent.
+    Once it has `ended`, nothing may be sent.
     """
 
-    def __init__(self, stream: Stream, on_end: Callable[[], None]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._on_end = on_end
         self._lock = threading.Lock()
         self._open: dict[Request, WorkerPool] = {}
         self._reading = True
@@ -77,6 +75,12 @@ class OpenRequests:
             self._stream.answer(status)
             self._leave()
 
+    def over(self) -> None:
+        """Let go of what is still in work: the stream has ended."""
+        with self._lock:
+            self.ended = True
+        self._leave()
+
     def _done(self, request: Request) -> None:
         with self._lock:
             del self._open[request]
@@ -90,7 +94,6 @@ class OpenRequests:
     def _leave(self) -> None:
         for request, pool in self._in_work():
             leave(self._stream, pool, request)
-        self._on_end()
 
     def _mind_reader(self, room: bool) -> None:
         for request, pool in self._in_work():

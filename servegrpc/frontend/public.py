@@ -8,20 +8,24 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from queue import SimpleQueue
 from time import monotonic
 from typing import TypeVar
 
 import grpc
 
-from servegrpc.errors import RequestCancelled, ServeError
+from servegrpc.errors import QueueFull, RequestCancelled, ServeError
 from servegrpc.frontend.calls import call_note, end_call
-from servegrpc.frontend.methods import Conversation, Method, ServerStream, Session, Unary
+from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Method, ServerStream, Session, Unary
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
 from servegrpc.wire.dialect import Dialect
 
 Started = TypeVar("Started")
+
+MAX_STREAMS = 192  # of the 256 threads of the port; a session takes one more, of its own
+_streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
 def handlers(methods: Mapping[str, Method]) -> dict[str, grpc.RpcMethodHandler[bytes, bytes]]:
@@ -47,12 +51,14 @@ class PublicCall:
         self.model_name = self.request_id = ""
         self.on_cancel: Callable[[], object] | None = None
         self.on_room: Callable[[bool], None] | None = None
-        self.buffer_bytes = 0
+        self.buffer_bytes = BUFFER_BYTES
         self._context = context
         self._dialect = dialect
         self._waiting: SimpleQueue[tuple[Reply, bool]] = SimpleQueue()  # and whether it is the last
         self._waiting_bytes = 0
+        self._lock = threading.Lock()  # guards the next two, and `_waiting_bytes`
         self._paused = False
+        self._postponed = 0  # readings of the caller's messages
         self._wanted = threading.Semaphore(0)  # messages of the caller
         self._ended = False
 
@@ -64,14 +70,20 @@ class PublicCall:
 
     def message(self, reply: Reply) -> None:
         """Send a message."""
-        self._waiting_bytes += len(reply.body)
+        with self._lock:
+            self._waiting_bytes += len(reply.body)
+            pause = not self._paused and self._waiting_bytes > self.buffer_bytes
+            self._paused = self._paused or pause
         self._waiting.put((reply, False))
-        if self.on_room and not self._paused and self._waiting_bytes > self.buffer_bytes:
-            self._paused = True
+        if pause and self.on_room:
             self.on_room(False)
 
     def read_next(self) -> None:
-        """Take the caller's next message."""
+        """Take the caller's next message, when there is room for what it will be answered."""
+        with self._lock:
+            self._postponed += self._paused
+            if self._paused:
+                return
         self._wanted.release()
 
     def note(self, code: int) -> None:
@@ -87,11 +99,29 @@ class PublicCall:
 
     def stream(self, method: ServerStream, raw: bytes) -> Iterator[bytes]:
         """Serve a call with one message in and any number out."""
-        self._start(lambda: method.start(self, raw))
-        yield from self._send_all()
+        with self._one_of_many():
+            self._start(lambda: method.start(self, raw))
+            yield from self._send_all()
 
     def converse(self, method: Session, requests: Iterator[bytes]) -> Iterator[bytes]:
         """Serve a call with messages both ways."""
+        with self._one_of_many():
+            yield from self._converse(method, requests)
+
+    @contextmanager
+    def _one_of_many(self) -> Iterator[None]:
+        """Hold one of the places for streams; a call without one is refused, so that they do not take all threads."""
+        if not _streams.acquire(blocking=False):
+            full = QueueFull(
+                f"{MAX_STREAMS} streams are open, as many as this server takes without its fast lane.", retry_after_seconds=1.0
+            )
+            self._close(Reply(error=full))
+        try:
+            yield
+        finally:
+            _streams.release()
+
+    def _converse(self, method: Session, requests: Iterator[bytes]) -> Iterator[bytes]:
         conversation = self._guarded(lambda: method.start(self))
         reader = threading.Thread(target=self._read, args=(conversation, requests), name="session", daemon=True)
         self._listen()
@@ -100,7 +130,8 @@ class PublicCall:
             yield from self._send_all()
         finally:
             self._ended = True
-            self.read_next()
+            self._wanted.release()
+            conversation.over()
 
     def _read(self, conversation: Conversation, requests: Iterator[bytes]) -> None:
         try:
@@ -151,9 +182,14 @@ class PublicCall:
                     yield body
                 return
             yield reply.body
-            self._waiting_bytes -= len(reply.body)
-            if self.on_room and self._paused and self._waiting_bytes <= self.buffer_bytes // 2:
-                self._paused = False
+            with self._lock:
+                self._waiting_bytes -= len(reply.body)
+                resume = self._paused and self._waiting_bytes <= self.buffer_bytes // 2
+                self._paused = self._paused and not resume
+                postponed, self._postponed = (self._postponed, 0) if resume else (0, self._postponed)
+            for _ in range(postponed):
+                self._wanted.release()
+            if resume and self.on_room:
                 self.on_room(True)
 
     def _close(self, reply: Reply) -> bytes:

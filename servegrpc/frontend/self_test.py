@@ -56,6 +56,9 @@ class EchoTalk:
         """End."""
         self._stream.answer(Reply(b"end"))
 
+    def over(self) -> None:
+        """Do nothing: there is nothing to let go of."""
+
 
 def _run() -> None:
     cancelled, waiting = threading.Event(), threading.Event()

@@ -26,7 +26,7 @@ class StreamPredictions:
         self._stream = stream
         self._own_id = new_request_id()
         self._pools: set[WorkerPool] = set()  # in which the stream's own sequence has been begun
-        self._open = OpenRequests(stream, self._close)
+        self._open = OpenRequests(stream)
 
     def message(self, raw: bytes) -> Pump | None:
         """Take the next request."""
@@ -62,8 +62,11 @@ class StreamPredictions:
             begin_in_sequence(pool, request, sequence_id or self._own_id, start=None, end=False)
             return self._open.start(pool, request)
 
-    def _close(self) -> None:
-        for pool in self._pools:
+    def over(self) -> None:
+        """Let go of what is in work, and close the stream's own sequence."""
+        self._open.over()
+        pools, self._pools = self._pools, set()
+        for pool in pools:
             pool.sequences.end(self._own_id)
 
     def _send(self, sequence_id: str, reply: Reply) -> None:

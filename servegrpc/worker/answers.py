@@ -17,6 +17,7 @@ from servegrpc.worker.context import RequestProcessor
 
 LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 TRAILER_KEY = re.compile(r"(?!grpc-)[0-9a-z_.\-]+(?<!-bin)")
+LONGEST_TRAILER = 4096  # characters; clients refuse more than 8 KiB of metadata
 TRAILER_NAMES = {"content-type": "response-content-type"}  # gRPC has a content type of its own
 
 HTTP_CODES = {  # TorchServe's table, `GRPCUtils.java`
@@ -104,7 +105,7 @@ class Answers:
         reply.trailers = reply.trailers or trailers
         return reply
 
-    def handler_error(self, error: Exception, items: Sequence[Item]) -> ServeError:
+    def handler_error(self, error: BaseException, items: Sequence[Item]) -> ServeError:
         """Log what a handler raised, and return what its callers are told."""
         log_trace(error, "handler failed", [item.request_id for item in items])
         if isinstance(error, ServeError):
@@ -114,7 +115,7 @@ class Answers:
             told.about(problem="OUT_OF_RESOURCES")
         return told
 
-    def _told(self, error: Exception) -> HandlerError:
+    def _told(self, error: BaseException) -> HandlerError:
         code = getattr(error, "error_code", None)
         if isinstance(code, int) and type(error).__name__ == "PredictionException":  # the handler's own word to its callers
             said = text(getattr(error, "message", error))
@@ -164,7 +165,7 @@ def text(said: object) -> str:
         return f"(no message: {type(error).__name__} in its __str__)"
 
 
-def log_trace(error: Exception, event: str, request_ids: Sequence[str]) -> None:
+def log_trace(error: BaseException, event: str, request_ids: Sequence[str]) -> None:
     """Write an exception to the worker's output, which is the server's log."""
     sys.stderr.write(f"{event}; request ids: {', '.join(request_ids)}\n")
     traceback.print_exception(error)
@@ -191,10 +192,11 @@ def _trailers(processor: RequestProcessor) -> tuple[tuple[str, str], ...]:
     kept = []
     for name, value in cast("dict[object, object]", processor.get_response_headers()).items():
         key = TRAILER_NAMES.get(str(name).lower(), str(name).lower())
-        if TRAILER_KEY.fullmatch(key) and str(value).isascii() and str(value).isprintable():
+        if TRAILER_KEY.fullmatch(key) and str(value).isascii() and str(value).isprintable() and len(str(value)) <= LONGEST_TRAILER:
             kept.append((key, str(value)))
         else:
             sys.stderr.write(
-                f"response header {name!r} cannot be sent as trailing metadata: keys are a-z, 0-9, '_', '-', '.'; values ASCII\n"
+                f"response header {str(name)[:100]!r} cannot be sent as trailing metadata: keys are a-z, 0-9, '_', '-', '.'; "
+                f"values ASCII, {LONGEST_TRAILER} characters at most\n"
             )
     return tuple(kept)

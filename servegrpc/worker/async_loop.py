@@ -80,21 +80,21 @@ class AsyncLoop:
     async def _run(self, key: Key, item: Item) -> None:
         started = monotonic_ns()
         call = self._calls[key]
+        call.started = True
         context = copy.copy(self._context)
         request_id = distinct(item.request_id, self._request_ids)
         self._request_ids.add(request_id)
         context.begin_batch([request_id], [dict(item.headers)], call)
         call.on_send = lambda value: self._message(key, item, value, started)
         try:
-            outcome = await self._outcome(call, context)
-        except asyncio.CancelledError:
-            outcome = caller_left()
+            outcome = caller_left() if call.left else await self._outcome(call, context)
         except (InvalidInput, InvalidHandlerResult) as error:
             outcome = error
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-            outcome = self._answers.handler_error(error, [item])
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+            outcome = caller_left() if call.left else self._answers.handler_error(error, [item])
         if isinstance(outcome, Exception) and call.left:
             outcome = caller_left()
+        call.on_send = _nobody  # a task of the handler's own may send yet
         responses, ended = context.responses(), monotonic_ns()
         self._times.add(started, ended)
         reply = self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None)
@@ -153,7 +153,7 @@ class AsyncCall:
 
     def __init__(self, item: Item, task: asyncio.Task[None]) -> None:
         self.item = item
-        self.left = False
+        self.left = self.started = False
         self.can_take = asyncio.Event()
         self.can_take.set()
         self.on_send: Callable[[object], None] = _nobody
@@ -163,7 +163,8 @@ class AsyncCall:
         """Take in what the server says about the caller; the task of one that left is cancelled."""
         if flags & LEFT:
             self.left = True
-            self._task.cancel()
+            if self.started:  # else it would never run, and never answer
+                self._task.cancel()
         (self.can_take.clear if flags & PAUSED else self.can_take.set)()
 
     def has_left(self, position: int) -> bool:  # noqa: ARG002 - the batch has one request

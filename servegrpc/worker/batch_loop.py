@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from time import monotonic_ns
+from typing import cast
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind, Replies
 from servegrpc.reply import Reply
@@ -25,6 +26,7 @@ class BatchLoop:
 
     def __init__(self, channel: Channel, runner: Runner, batch_size: int) -> None:
         self.channel = channel
+        self._waiting = threading.Lock()
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
@@ -66,12 +68,13 @@ class BatchLoop:
 
     def wait(self, batch: Batch, index: int) -> None:
         """Block until a caller of a batch that is paused can take more, or has left. Raises ConnectionError when the server is gone."""
-        while self.channel.flags(batch.lane, index) & (PAUSED | LEFT) == PAUSED:
-            self.channel.renew_buffer()  # this batch lies in the old one
-            message = self.channel.receive()
-            if message is None:
-                raise ConnectionError
-            self._received.append(message)
+        with self._waiting:
+            while self.channel.flags(batch.lane, index) & (PAUSED | LEFT) == PAUSED:
+                self.channel.renew_buffer()  # this batch lies in the old one
+                message = self.channel.receive()
+                if message is None:
+                    raise ConnectionError
+                self._received.append(message)
 
 
 class LaneOutlet:
@@ -101,10 +104,11 @@ def end_sequence(entry: Entry, message: Control) -> None:
     """Call the handler's `end_sequence(sequence_id)`, if it has one: no more requests of that sequence will come."""
     forget = getattr(getattr(entry, "__self__", None), "end_sequence", None)
     if callable(forget):
-        try:
-            forget(str(message.body.get("sequence_id")))
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-            log_trace(error, "end_sequence failed", [])
+        for sequence_id in cast("list[str]", message.body["sequence_ids"]):
+            try:
+                forget(sequence_id)
+            except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+                log_trace(error, "end_sequence failed", [])
 
 
 class PredictionTimes:

@@ -31,4 +31,5 @@ class Inbox:
             self._deliver(error)
         except ConnectionError:
             pass
-        self._deliver(None)
+        finally:
+            self._deliver(None)

@@ -49,13 +49,14 @@ class Runner:
                     outcomes[live.pop(row)] = error  # that row alone is refused; the others are run again
                     continue
                 results = call.outcomes(error)
-            except Exception as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
+            except (Exception, GeneratorExit) as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
                 told = self.answers.handler_error(error, call.items)
                 if self.isolate and len(live) > 1 and not call.sent:
                     return self._run_apart(items, outlet, first_index)
                 results = call.outcomes(told)
             took = Took(monotonic_ns() - started, len(live))
             outcomes.update(zip(live, results, strict=True))
+            call.open.clear()  # a thread of the handler's own may send yet
             break
         replies = []
         for index, item in enumerate(items):
@@ -118,6 +119,10 @@ class Runner:
         for position in sorted(call.open):
             entry = caller_left() if call.has_left(position) else entries[position]
             replies += self._replies_to(call, position, entry, took)
+        self._send_now(call, replies, took)
+
+    def _send_now(self, call: BatchCall, replies: list[Reply], took: Took) -> None:
+        """Send messages, and mind those who cannot take more: wait for one that is alone, end one that others would wait for."""
         if replies:
             call.sent = True
             call.outlet.send(replies)
@@ -163,8 +168,6 @@ class Runner:
         took = Took(0, len(call.items))
         replies = []
         for position, value in enumerate(check_count(results, len(call.items))):
-            if call.items[position].streamed and not call.has_left(position):
+            if position in call.open and call.items[position].streamed and not call.has_left(position):
                 replies += self._replies_to(call, position, value, took)
-        if replies:
-            call.sent = True
-            call.outlet.send(replies)
+        self._send_now(call, replies, took)

@@ -58,6 +58,7 @@ class StepLoop:
                 self._step(ready)
                 self._flush()
                 continue
+            self._flush()  # those that were dropped because their callers have left
             if self._stopping and not self._live:
                 return CLEAN
             message = self._messages.get()
