@@ -146,7 +146,8 @@ def test_intermediate_messages_of_micro_batches(torchserve, register):
     ]
     received = [[answer.prediction.decode() for answer in stream] for stream in streams]
     assert [parts[:-1] for parts in received] == [["a", "b"], ["x", "y", "z"]]
-    assert sorted(parts[-1] for parts in received) == ["ab was part 0", "xyz was part 1"]
+    assert [parts[-1][:-1] for parts in received] == ["ab was part ", "xyz was part "]
+    assert {parts[-1][-1] for parts in received} == {"0", "1"}
 
 
 def test_fails_in_the_middle(torchserve, stream, parts):
