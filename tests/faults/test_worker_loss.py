@@ -8,12 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servers import until, wait_gone
 
 from servegrpc.client import CallError
 
 pytestmark = pytest.mark.both_lanes
 
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 ABORTED = grpc.StatusCode.ABORTED
 
 
@@ -203,6 +205,47 @@ def test_poison(client, once, register):
     assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "MODEL_LOAD_FAILED")
     register("misbehave", name=model)
     assert once.predict(model, "pid").output
+
+
+def test_failed_model_comes_back(server, once, register, tmp_path):
+    """A model that FAILED, since its workers kept ending, works again → after the cool-down it serves, and health tells of both."""
+    broken = tmp_path / "broken"
+    code = f"""
+import os
+
+def handle(data, context):
+    if data and os.path.exists({str(broken)!r}):
+        os._exit(1)
+    return data and [row["data"] for row in data]
+"""
+    model = register("mended", code=code, config="coolDown: 1\nmaxRetryTimeoutInSec: 0\n")
+    with grpc.insecure_channel(server.inference) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=f"models/{model}"), timeout=30)
+        assert next(watch).status == SERVING
+        broken.touch()
+        with pytest.raises(CallError):
+            once.predict(model, "x")
+        assert next(watch).status == NOT_SERVING
+        broken.unlink()
+        assert next(watch).status == SERVING
+        watch.cancel()
+    assert once.predict(model, "x").output == "x"
+
+
+def test_isolated_errors(once, register):
+    """A handler that isolates errors raises on batches → of 64 calls only the bad one fails."""
+    code = "def handle(data, context):\n    return [1 / row['data'] for row in data or []]\n"
+    model = register("dividing", code=code, batch_size=16, config="isolateErrors: true\n")
+
+    def call(number):
+        try:
+            return once.predict(model, number).output
+        except CallError as error:
+            return error.reason
+
+    with ThreadPoolExecutor(64) as threads:
+        outcomes = list(threads.map(call, range(64)))
+    assert outcomes == ["HANDLER_ERROR", *(1 / number for number in range(1, 64))]
 
 
 @pytest.mark.parametrize("count", [1, 6])
