@@ -99,7 +99,10 @@ class Runner:
         results = self.entry(rows, self.context)
         if isinstance(results, Generator):
             return self._drive(results, call)
-        return check_count(results, len(call.items))
+        results = check_count(results, len(call.items))
+        if len(call.open) == len(call.items):
+            return results
+        return [result if position in call.open else SENT for position, result in enumerate(results)]  # some were sent their last
 
     def _drive(self, steps: Generator[object, None, object], call: BatchCall) -> list[object]:
         """Send what a handler yields, step by step, until all streams have ended or their callers have left."""

@@ -150,6 +150,25 @@ def handle(data, context):
     assert client.predict(model, 1).output == "end"
 
 
+def test_last_from_within(client, register):
+    """A handler sends the last message from within and returns one more → the stream has ended, and the worker serves on."""
+    code = """
+from servegrpc.handlers.streaming import Last
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    context.send_intermediate([Last("last")] * len(data))
+    return ["too late"] * len(data)
+"""
+    model = register(code=code)
+    pid = client.model(model).versions[0].workers[0].pid
+    assert outputs(client, model, 1) == ["last"]
+    assert client.predict(model, 1).output == "too late"
+    assert client.model(model).versions[0].workers[0].pid == pid
+
+
 def test_large_messages(client, counter):
     """Messages are larger than the channel's inline limit → all come whole."""
     received = outputs(client, counter, {"count": 30, "size": 200_000})
