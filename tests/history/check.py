@@ -16,6 +16,7 @@ BY_EFFECT = {
     GONE: {"MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "DRAINING", "NO_WORKERS", "NO_WORKER", "UNAVAILABLE"},
     FULL: {"QUEUE_FULL", "NO_WORKER"},
 }
+RUN_AGAIN = {"deeds", "guest"}  # the models without streams and sequences
 NEVER_RUN = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "QUEUE_FULL", "NO_WORKERS", "MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "DRAINING"}
 
 
@@ -69,10 +70,10 @@ def _allowed(call, faults):
         allowed.add("CANCELLED")
     if call.timeout < NO_STATUS_SECONDS:
         allowed |= DEADLINE
-    for fault in _during(call, faults):
-        for effect in fault.effects:
-            allowed |= BY_EFFECT[effect]
-    return allowed
+    effects = [effect for fault in _during(call, faults) for effect in fault.effects]
+    if call.model in RUN_AGAIN and call.timeout == NO_STATUS_SECONDS and effects.count(LOST) == 1 and STUCK not in effects:
+        effects.remove(LOST)  # it was run again, alone
+    return allowed.union(*(BY_EFFECT[effect] for effect in effects))
 
 
 def _during(call, faults):
