@@ -39,7 +39,8 @@ class BatchQueue(Generic[WorkerT]):
     Worst-case wait of a request with no worker busy: `max_batch_delay_seconds`.
 
     Live workers take what waits at any time, while they have fewer requests than slots. The requests of a sequence go to the worker
-    that got the first one, each when the one before it has been answered: so no batch holds two of them.
+    that got the first one, each when the one before it has been answered: so no batch holds two of them. A worker takes those that wait
+    for it, and those that wait for anyone, by `Request.place`: neither kind holds up the other.
 
     Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do.
     """
@@ -109,16 +110,21 @@ class BatchQueue(Generic[WorkerT]):
         if sequence.lost:
             raise LookupError(sequence.id)
         request.waiting = True
-        request.held = sequence.busy or sequence.worker is not None
-        if sequence.busy:
+        behind = sequence.busy or sequence.blocked
+        request.held = behind or sequence.worker is not None
+        if behind:
             sequence.waiting.append(request)
-        elif sequence.worker is None:
+        else:
+            self._queue_head(request, sequence)
+        self._held += request.held
+        self._waiting += not request.held
+
+    def _queue_head(self, request: Request, sequence: LiveSequence) -> None:
+        sequence.head = request
+        if sequence.worker is None:
             self._append(request)
         else:
             self._pinned.setdefault(sequence.worker, deque()).append(request)  # type: ignore[arg-type]  # it is a WorkerT
-        sequence.busy = True
-        self._held += request.held
-        self._waiting += not request.held
 
     def advance(self, sequence: LiveSequence) -> None:
         """Let the next request of a sequence wait for its worker: the one before it is answered. Call `assign` next."""
@@ -127,21 +133,35 @@ class BatchQueue(Generic[WorkerT]):
             self._advance(sequence)
 
     def _advance(self, sequence: LiveSequence) -> None:
-        sequence.busy = False
+        sequence.head = None
         sequence.used = monotonic()
-        while sequence.waiting:
+        if sequence.waiting and not sequence.blocked:
             request = sequence.waiting.pop(0)
-            if request.waiting:
-                self._held -= 1
-                self._put_in_sequence(request, sequence)
-                return
+            request.held = sequence.worker is not None
+            self._held -= not request.held
+            self._waiting += not request.held
+            self._queue_head(request, sequence)
 
     def close(self, sequence: LiveSequence) -> list[Request]:
-        """Forget a sequence; returns what waited for a request of it to end. The caller answers them."""
+        """Forget a sequence; returns what waited of it, for the caller to answer."""
         with self._lock:
-            sequence.lost = True
             self._bound.get(sequence.worker, set()).discard(sequence)  # type: ignore[arg-type]  # it is a WorkerT
-            return self._withdraw(sequence.waiting)
+            return self._give_up(sequence)
+
+    def unblock(self, sequence: LiveSequence) -> None:
+        """Let a sequence begin: the one of its id before it has ended. Call `assign` next."""
+        with self._lock:
+            sequence.blocked = False
+            self._advance(sequence)
+
+    def _give_up(self, sequence: LiveSequence) -> list[Request]:
+        """Take nothing more of a sequence; returns what waits of it."""
+        sequence.lost = True
+        queued = [sequence.head] if sequence.head and sequence.head.waiting else []
+        if queued:
+            sequence.head = None
+        behind, sequence.waiting = sequence.waiting, []
+        return self._withdraw(queued + behind)
 
     def _withdraw(self, requests: list[Request]) -> list[Request]:
         taken = [request for request in requests if request.waiting]
@@ -150,19 +170,27 @@ class BatchQueue(Generic[WorkerT]):
             self.bytes -= len(request.payload)
             self._held -= request.held
             self._waiting -= not request.held
-        requests.clear()
         return taken
 
-    def put_back(self, requests: Sequence[Request]) -> None:
-        """Queue requests at the head again, in order, whatever the limit: they were accepted before."""
+    def put_back(self, requests: Sequence[Request]) -> list[Request]:
+        """Queue requests that no worker has begun at the head again, in order, whatever the limit: they were accepted before.
+
+        Returns those that are not queued, for the caller to answer: their caller has left, or their sequence has lost its state.
+        """
+        refused: list[Request] = []
         with self._lock:
             for request in reversed(requests):
+                sequence = request.sequence
+                if request.left or (sequence and sequence.lost):
+                    refused.append(request)
+                    if sequence:
+                        self._advance(sequence)
+                    continue
                 request.waiting, request.held = True, False
-                if request.sequence:
-                    request.sequence.worker = None
                 self._requests.appendleft(request)
                 self.bytes += len(request.payload)
-            self._waiting += len(requests)
+                self._waiting += 1
+        return refused
 
     def put_alone(self, requests: Sequence[Request]) -> None:
         """Queue requests whose worker was lost while it ran them, whatever the limit; each goes to a worker alone."""
@@ -174,17 +202,23 @@ class BatchQueue(Generic[WorkerT]):
             self._held += len(requests)
 
     def cancel(self, request: Request) -> bool:
-        """Take a request out if it still waits; it then never reaches a handler and the caller of this method answers it."""
+        """Take a request out if it still waits; it then never reaches a handler and the caller of this method answers it.
+
+        Otherwise its `left` is set.
+        """
         with self._lock:
             if not request.waiting:
+                request.left = True
                 return False
             request.waiting = False
             self.bytes -= len(request.payload)
             request.payload = b""  # it may lie in the queue for a while yet
             self._held -= request.held
             self._waiting -= not request.held
-            if request.sequence and request not in request.sequence.waiting:
+            if request.sequence and request.sequence.head is request:
                 self._advance(request.sequence)
+            elif request.sequence:
+                request.sequence.waiting.remove(request)
             if len(self._requests) > 2 * self._waiting + 64:  # cancelled ones are skipped lazily, but must not pile up
                 self._requests = deque(r for r in self._requests if r.waiting)
             return True
@@ -192,12 +226,23 @@ class BatchQueue(Generic[WorkerT]):
     def clear(self) -> list[Request]:
         """Take all requests out; the caller answers them."""
         with self._lock:
-            waiting = [request for one in (self._alone, self._requests, *self._pinned.values()) for request in one]
-            sequences = {request.sequence for request in waiting if request.sequence}.union(*self._bound.values())
-            behind = [request for sequence in sequences for request in sequence.waiting]
+            heads = [request for one in (self._alone, self._requests, *self._pinned.values()) for request in one if request.waiting]
+            sequences = {request.sequence for request in heads if request.sequence}.union(*self._bound.values())
+            behind = [request for sequence in sequences for request in self._clear_sequence(sequence)]
             for one in (self._alone, self._requests, self._pinned):
                 one.clear()
-            return self._withdraw(waiting + behind)
+            return self._withdraw(heads + behind)
+
+    def _clear_sequence(self, sequence: LiveSequence | None) -> list[Request]:
+        """Leave nothing that waits in a sequence, or in those it blocks; returns what was there but for its head."""
+        behind: list[Request] = []
+        while sequence:
+            if sequence.head and sequence.head.waiting:
+                sequence.head = None
+            behind += sequence.waiting
+            sequence.waiting.clear()
+            sequence = sequence.next
+        return behind
 
     def add_worker(self, worker: WorkerT, slots: int = 0) -> None:
         """Let a worker take batches; call `assign` next. With `slots`, as all have then or none, it is live."""
@@ -207,22 +252,40 @@ class BatchQueue(Generic[WorkerT]):
             self._idle.append(worker)
 
     def remove_worker(self, worker: WorkerT) -> bool:
-        """Give a worker no more batches. Returns whether it has none in flight; if not, `release` says when the last one is answered."""
+        """Give a worker no more batches; its sequences end. Returns whether it has none in flight; if not, `release` tells when so."""
         with self._lock:
-            for free in (self._idle, self._half_busy):
-                if worker in free:
-                    free.remove(worker)
-            self._unbind(worker)
-            left = self._in_flight.pop(worker, 0)
+            left = self._remove(worker, may_have_begun=True)
             if left:
                 self._leaving[worker] = left
             return left == 0
 
     def forget_worker(self, worker: WorkerT) -> None:
-        """Give a worker no more batches, and expect no answers from it: it is gone."""
-        self.remove_worker(worker)
+        """Give a worker no more batches, and expect no answers from it: it is gone. Sequences that did not begin may begin on another."""
         with self._lock:
+            self._remove(worker, may_have_begun=False)
             self._leaving.pop(worker, None)
+
+    def _remove(self, worker: WorkerT, *, may_have_begun: bool) -> int:
+        for free in (self._idle, self._half_busy):
+            if worker in free:
+                free.remove(worker)
+        for sequence in self._bound.pop(worker, set()):
+            if sequence.begun or may_have_begun:
+                self._lose(sequence)
+            sequence.worker = None
+        self._pinned.pop(worker, None)
+        return self._in_flight.pop(worker, 0)
+
+    def lose(self, sequence: LiveSequence) -> None:
+        """Note that the worker is gone that ran a request of a sequence, which `take_lost` tells unless it was ended before."""
+        with self._lock:
+            sequence.head = None
+            if not sequence.lost:
+                self._bound.get(sequence.worker, set()).discard(sequence)  # type: ignore[arg-type]  # it is a WorkerT
+                self._lose(sequence)
+
+    def _lose(self, sequence: LiveSequence) -> None:
+        self._lost.append((sequence, self._give_up(sequence)))
 
     def has_pinned(self, worker: WorkerT) -> bool:
         """Whether requests wait that only this worker can run."""
@@ -235,22 +298,6 @@ class BatchQueue(Generic[WorkerT]):
         with self._lock:
             lost, self._lost = self._lost, []
             return lost
-
-    def _unbind(self, worker: WorkerT) -> None:
-        """Give the sequences up that began on a worker; those that did not may begin on another."""
-        pinned = self._pinned.pop(worker, deque())
-        for sequence in self._bound.pop(worker, set()):
-            sequence.worker = None
-            heads = [request for request in pinned if request.sequence is sequence]
-            if sequence.begun:
-                sequence.lost = True
-                self._lost.append((sequence, self._withdraw(heads) + self._withdraw(sequence.waiting)))
-            else:
-                for request in heads:
-                    self._held -= request.waiting
-                    self._waiting += request.waiting
-                    request.held = False
-                    self._requests.appendleft(request)
 
     def release(self, worker: WorkerT) -> bool:
         """Note that a worker has answered one batch, a live one one request; call `assign` next.
@@ -289,7 +336,7 @@ class BatchQueue(Generic[WorkerT]):
             dropped: list[Request] = []
             self._horizon = now + service_seconds
             spared = self._assign_alone(now, batches, dropped) if self._alone else []
-            next_at = self._assign_pinned(now, batches, dropped) if self._held else math.inf
+            next_at = self._assign_pinned(now, prefetch, batches, dropped) if self._held else math.inf
             if self._live:
                 self._assign_live(now, batches, dropped)
                 self._idle += spared
@@ -320,21 +367,42 @@ class BatchQueue(Generic[WorkerT]):
         self._idle.remove(spared)
         return [spared]
 
-    def _assign_pinned(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> float:
-        """Give idle workers what only they can run, filled up with what anyone can; returns when to look again."""
+    def _assign_pinned(self, now: float, prefetch: bool, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> float:
+        """Give workers what only they can run and what anyone can, the oldest first; returns when to look again."""
         next_at = math.inf
-        for worker in [worker for worker in self._idle if self._pinned.get(worker)]:
+        idle = [worker for worker in self._idle if self._pinned.get(worker)]
+        others = len(idle) < len(self._idle)  # who take what anyone can
+        for worker in idle:
             pinned = self._pinned[worker]
             room = self._live - self._in_flight[worker] if self._live else self.batch_size
             due = min((request.arrived for request in pinned if request.waiting), default=-math.inf) + self.max_batch_delay_seconds
             if not self._live and len(pinned) + self._waiting < room and due > now:
                 next_at = min(next_at, due)
                 continue
-            batch = self._take(now, room, dropped, pinned)
-            if len(batch) < room and not self._live:
-                batch += self._take(now, room - len(batch), dropped)
-            self._give(worker, batch, batches)
+            self._give(worker, self._take_mixed(now, room, dropped, pinned, in_order=not others), batches)
+        if prefetch and not self._live:
+            for worker in [worker for worker in self._half_busy if worker not in idle and self._pinned.get(worker)]:
+                pinned = self._pinned[worker]
+                if sum(request.waiting for request in pinned) + self._waiting >= self.batch_size:
+                    self._give(worker, self._take_mixed(now, self.batch_size, dropped, pinned, in_order=True), batches)
         return next_at
+
+    def _take_mixed(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request], *, in_order: bool) -> list[Request]:
+        """Take pinned requests, when `in_order` not before those that anyone can run and that go before them; then fill up with these."""
+        batch: list[Request] = []
+        while pinned and len(batch) < limit:
+            if not pinned[0].waiting:
+                pinned.popleft()
+                continue
+            first = self._first() if in_order else None
+            batch += self._take(now, 1, dropped, self._requests if first and first.place < pinned[0].place else pinned)
+        return batch if self._live else batch + self._take(now, limit - len(batch), dropped)
+
+    def _first(self) -> Request | None:
+        """Return the first request that anyone can run."""
+        while self._requests and not self._requests[0].waiting:
+            self._requests.popleft()
+        return self._requests[0] if self._requests else None
 
     def _assign_live(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> None:
         """Give what waits to those that have the most room, in equal shares."""
@@ -351,11 +419,10 @@ class BatchQueue(Generic[WorkerT]):
         return self.batch_size * max(1, min(calls, -(-full_batches // workers)))
 
     def _oldest_arrival(self) -> float:
-        while not self._requests[0].waiting:
-            self._requests.popleft()
-        if self._ranked:
+        first = self._first()
+        if self._ranked or not first:
             return min(request.arrived for request in self._requests if request.waiting)
-        return self._requests[0].arrived
+        return first.arrived
 
     def _take(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request] | None = None) -> list[Request]:
         source = self._requests if pinned is None else pinned

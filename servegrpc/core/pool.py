@@ -104,6 +104,9 @@ class WorkerPool:
             if request.sequence:
                 self._check_sequence(request)
             self.queue.put(request)
+            if request.sequence and request.ends_sequence:
+                self.sequences.retire(request.sequence)
+                self._end_if_done(request.sequence)
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
             refusal = self._refusal(error)
@@ -141,10 +144,10 @@ class WorkerPool:
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""
         if not self.queue.cancel(request):
-            request.left = True
             any(record.set_flags(request, left=True) for record in self.records())
             return False
         self.stats.replies[Code.CANCELLED] += 1
+        self._end_if_done(request.sequence)
         if not self.target:
             self._leave()
         return True
@@ -153,15 +156,16 @@ class WorkerPool:
         """Tell the worker that has a streamed request whether its caller cannot take more messages now."""
         any(record.set_flags(request, paused=paused) for record in self.records())
 
-    def sequence(self, sequence_id: str, *, start: bool | None = None) -> LiveSequence:
+    def sequence(self, sequence_id: str, *, start: bool | None = None, named: bool = False) -> LiveSequence:
         """Return the sequence to put a request into; with `start` it begins anew, with None when there is none.
 
+        One `named` by its caller, which no stream's end ends, ends when idle for long, whatever the model says.
         Raises SequenceLimit, SequenceUnknown or SequenceLost.
         """
         try:
             if start is None:
                 start = not self.sequences.has(sequence_id)
-            sequence = self.sequences.start(sequence_id) if start else self.sequences.get(sequence_id)
+            sequence = self.sequences.start(sequence_id, named=named) if start else self.sequences.get(sequence_id)
         except ServeError as error:
             self.stats.refused[error.reason] += 1
             raise
@@ -170,7 +174,12 @@ class WorkerPool:
 
     def close_sequence(self, sequence: LiveSequence) -> None:
         """End a sequence when the request of it that runs has ended; what else waits of it is refused."""
-        self.sequences.end(sequence.id)
+        self.sequences.close(sequence)
+
+    def _end_if_done(self, sequence: LiveSequence | None) -> None:
+        """End a sequence whose last request was queued, when nothing of it waits or runs any more."""
+        if sequence and sequence.ending and not sequence.busy:
+            self.sequences.close(sequence)
 
     def _expire_later(self, when: float) -> None:
         if when < self._expires_at:
@@ -186,13 +195,16 @@ class WorkerPool:
         record = sequence.worker
         if isinstance(record, WorkerRecord) and record.worker and not record.gone:
             record.worker.end_sequence(sequence.id)
+        if sequence.next:
+            self.queue.unblock(sequence.next)
+            self.pump()
         for request in waiting:
             self._answer(request, Reply(error=self._verdicts.sequence_ended(sequence.id)))
 
     def _answer_lost(self, how: str) -> None:
         """End the sequences that have lost their worker, and answer what waited of them."""
         for sequence, waiting in self.queue.take_lost():
-            self.sequences.end(sequence.id, f"lost: {how}")
+            self.sequences.close(sequence, f"lost: {how}")
             for request in waiting:
                 self._answer(request, Reply(error=self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names)))
 
@@ -232,19 +244,21 @@ class WorkerPool:
         self.stats.last_hand_over = now
         for request in requests:
             self.stats.queue_seconds.observe(now - request.arrived)
+            if request.left:  # before the worker had it
+                record.set_flags(request, left=True)
         if not record.watched:
             record.watched = True
             self._timer.call_at(now + self.settings.response_timeout_seconds, lambda: self._check_response(record))
         return True
 
     def _put_back(self, requests: Sequence[Request], how: str) -> None:
-        """Queue again what no worker has begun, but for requests of sequences whose state is gone, and those whose caller has left."""
-        gone = [one for one in requests if (one.sequence.lost if one.sequence else one.left)]
-        self.queue.put_back([request for request in requests if request not in gone] if gone else requests)
-        for request in gone:
-            sequence = request.sequence
-            error = self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names) if sequence else None
-            self._answer(request, Reply(error=error or self._verdicts.left(request)))
+        """Queue again what no worker has begun, but for requests whose caller has left, or whose sequence has lost its state."""
+        for request in self.queue.put_back(requests):
+            if request.left or not request.sequence:
+                error: ServeError = self._verdicts.left(request)
+            else:
+                error = self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)
+            self._answer(request, Reply(error=error))
         self._answer_lost(how)
 
     def _check_response(self, record: WorkerRecord) -> None:
@@ -280,6 +294,7 @@ class WorkerPool:
         for request, reply in pairs:
             if request.sequence and not reply.more:
                 self.queue.advance(request.sequence)
+                self._end_if_done(request.sequence)  # before the worker gets one of the same id
         for _ in range(released):
             if self.queue.release(record) and record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)
@@ -301,13 +316,14 @@ class WorkerPool:
         self._pace.learn(now - hand_over.sent, batches)
         if self.settings.refuse_hopeless:
             self._service.learn(now - hand_over.sent, now)
-        if hand_over.callers_left == len(hand_over.requests):
+        if len(hand_over.callers_left) == len(hand_over.requests):
             self.stats.wasted_batches += batches
 
     def _answer(self, request: Request, reply: Reply) -> None:
         code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
         self.stats.replies[code] += 1
         self.stats.request_seconds.observe(monotonic() - request.arrived)
+        self._end_if_done(request.sequence)
         request.answer(reply)
 
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
@@ -316,7 +332,7 @@ class WorkerPool:
         running, untouched = record.end(exit_)
         for request in running:
             if request.sequence:
-                request.sequence.begun = True  # it may have
+                self.queue.lose(request.sequence)
         self.queue.forget_worker(record)
         self._put_back(untouched, exit_.cause)
         lost = self._run_again(record, exit_, running)

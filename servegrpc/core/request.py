@@ -39,6 +39,7 @@ class Request:
     arrived: float = field(default_factory=monotonic)
     message: Callable[[Reply], None] | None = None
     sequence: LiveSequence | None = None
+    ends_sequence: bool = False  # it is the last one
     priority: int = 0
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence

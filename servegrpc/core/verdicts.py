@@ -78,7 +78,7 @@ class Verdicts:
 
     def sequence_ended(self, sequence_id: str) -> SequenceUnknown:
         """The request's sequence was ended while the request waited."""
-        message = f'{self.label}: sequence "{sequence_id}" was ended while the request waited for the one before it; it was not run.'
+        message = f'{self.label}: sequence "{sequence_id}" was ended while the request waited; it was not run.'
         return SequenceUnknown(message, sequence_id=sequence_id).about(**self.names)
 
     def left(self, request: Request) -> RequestCancelled:

@@ -28,14 +28,14 @@ class WorkerState(IntEnum):
 class HandOver:
     """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give.
 
-    `left` of them are not answered; the callers of `callers_left` did not wait.
+    `left` of them are not answered; the callers of those at `callers_left` did not wait.
     """
 
     requests: list[Request | None]
     sent: float
     since: float
     left: int
-    callers_left: int = 0
+    callers_left: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
@@ -101,9 +101,11 @@ class WorkerRecord:
         with self._sending:
             for ticket, hand_over in self.in_flight.items():
                 if request in hand_over.requests and self.worker:
-                    hand_over.callers_left += left
+                    index = hand_over.requests.index(request)
+                    if left:
+                        hand_over.callers_left.add(index)
                     hand_over.since = math.inf if paused else monotonic()  # a pause is no fault of the handler
-                    self.worker.set_flags(ticket, hand_over.requests.index(request), left=left, paused=paused)
+                    self.worker.set_flags(ticket, index, left=left, paused=paused)
                     return True
         return False
 

@@ -329,8 +329,8 @@ class Queue(RuleBasedStateMachine):
         left = self.in_flight.pop(worker)
         assert self.queue.remove_worker(worker) == (not left)
         if put_back and left:
-            self.queue.put_back(left[-1])
-            self.expected[:0] = left[-1]
+            assert set(self.queue.put_back(left[-1])) == {one for one in left[-1] if one.left}
+            self.expected[:0] = [one for one in left[-1] if not one.left]
             self.handed_out -= set(left[-1])
 
     @precondition(lambda self: any(self.in_flight.values()))

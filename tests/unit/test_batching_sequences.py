@@ -19,8 +19,8 @@ def put(queue, *requests):
     return requests
 
 
-def assign(queue, now=0.0):
-    assignment = queue.assign(now)
+def assign(queue, now=0.0, **kwargs):
+    assignment = queue.assign(now, **kwargs)
     return [(worker, [one.request_id for one in batch]) for worker, batch in assignment.batches]
 
 
@@ -62,9 +62,9 @@ def test_waits_for_its_worker():
     put(queue, request("a", sequence))
     other = "v" if worker == "w" else "w"
     queue.release(other)
-    assert assign(queue) == []
+    assert assign(queue, prefetch=False) == []
     queue.release(worker)
-    assert assign(queue) == [(worker, ["a"])]
+    assert assign(queue, prefetch=False) == [(worker, ["a"])]
 
 
 def test_one_at_a_time_in_order():
@@ -196,6 +196,148 @@ def test_has_pinned():
     assert queue.has_pinned("w")
     assign(queue)
     assert not queue.has_pinned("w")
+
+
+def test_removed_while_it_runs_a_first_request():
+    """A worker has to go while it runs the first request of a sequence → the sequence is lost, and begins on no other."""
+    queue = with_workers("v", "w")
+    sequence = LiveSequence("s")
+    put(queue, request("a", sequence))
+    ((worker, _),) = assign(queue)
+    (waiting,) = put(queue, request("b", sequence))
+    queue.remove_worker(worker)
+    assert queue.take_lost() == [(sequence, [waiting])]
+    with pytest.raises(LookupError):
+        queue.put(request("c", sequence))
+
+
+def test_lost_while_it_runs_a_first_request():
+    """A worker ended that ran the first request of a sequence → the sequence is lost, once, also when its worker was to go."""
+    queue = with_workers("w")
+    sequence = LiveSequence("s")
+    put(queue, request("a", sequence))
+    assign(queue)
+    queue.lose(sequence)
+    queue.forget_worker("w")
+    queue.lose(sequence)
+    assert queue.take_lost() == [(sequence, [])]
+    assert not sequence.busy
+
+
+def test_clear_leaves_nothing_busy():
+    """Everything is given up → a sequence may be used again, also one that waits for another to end."""
+    queue = with_workers()
+    sequence, following = LiveSequence("s"), LiveSequence("s", blocked=True)
+    sequence.next = following
+    put(queue, request("a", sequence), request("b", sequence), request("c", following))
+    assert len(queue.clear()) == 3
+    assert not sequence.busy
+    assert not following.busy
+    queue.add_worker("w")
+    put(queue, request("d", sequence))
+    assert assign(queue) == [("w", ["d"])]
+
+
+def test_close_takes_what_is_queued():
+    """A sequence ends while a request of it waits for its worker, or for any → that request is given back, and never runs."""
+    queue = with_workers("w", batch_size=1)
+    pinned, new = LiveSequence("1"), LiveSequence("2")
+    begun(queue, pinned)
+    first, second = put(queue, request("a", pinned), request("b", new))
+    assert queue.close(pinned) == [first]
+    assert queue.close(new) == [second]
+    assert (assign(queue), len(queue)) == ([], 0)
+
+
+def test_cancelled_behind_is_forgotten():
+    """Requests behind another of their sequence are cancelled → nothing of them is left."""
+    queue = with_workers("w")
+    sequence = LiveSequence("s")
+    requests = put(queue, *(request(name, sequence) for name in "abc"))
+    assert queue.cancel(requests[1])
+    assert sequence.waiting == [requests[2]]
+
+
+def test_blocked():
+    """A sequence waits for another of its id to end → its requests are handed over after that, in order."""
+    queue = with_workers("w")
+    sequence = LiveSequence("s", blocked=True)
+    put(queue, request("a", sequence), request("b", sequence))
+    assert assign(queue) == []
+    queue.unblock(sequence)
+    assert assign(queue) == [("w", ["a"])]
+
+
+def test_caller_left_before_it_was_put_back():
+    """Requests that a worker had not begun are put back → not those whose caller has left; their sequence goes on without them."""
+    queue = with_workers("w")
+    sequence = LiveSequence("s")
+    first, second, _ = put(queue, request("a", sequence), request("x"), request("b", sequence))
+    assign(queue)
+    assert not queue.cancel(first)
+    queue.forget_worker("w")
+    assert queue.put_back([first, second]) == [first]
+    queue.add_worker("v")
+    assert sorted(assign(queue)[0][1]) == ["b", "x"]
+
+
+# --- neither kind holds up the other
+
+
+class Busy:
+    """Sequences that send their next request as soon as one is answered, and requests without one, through one worker."""
+
+    def __init__(self, *, batch_size=1, slots=0, sequences=3):
+        self.queue = with_workers("w", batch_size=batch_size, slots=slots)
+        self.slots = slots
+        self.now = 0.0
+        self.running = []
+        self.done = []
+        for number in range(sequences):
+            self.put(str(number), LiveSequence(str(number)))
+
+    def put(self, name, sequence=None):
+        self.queue.put(Request(b"", 0, name, lambda reply: None, arrived=self.now, sequence=sequence))
+
+    def step(self, *, send_plain=False):
+        """Answer the oldest hand-over, after which what was answered is sent again."""
+        self.now += 1
+        self.running += [
+            one for _, batch in self.queue.assign(self.now).batches for one in ([[r] for r in batch] if self.slots else [batch])
+        ]
+        answered = self.running.pop(0)
+        self.done += [one.request_id for one in answered]
+        for one in answered:
+            if one.sequence:
+                self.queue.advance(one.sequence)
+                self.put(one.request_id, one.sequence)
+            elif send_plain:
+                self.put("plain")
+        self.queue.release("w")
+
+
+@pytest.mark.parametrize("how", [{"batch_size": 1}, {"batch_size": 2}, {"slots": 2}])
+def test_plain_request_beside_busy_sequences(how):
+    """Sequences keep a worker busy → a request without one waits for those that came before it, no longer."""
+    busy = Busy(**how, sequences=4)
+    for _ in range(20):
+        busy.step()
+    busy.put("plain")
+    for _ in range(8):
+        busy.step()
+    assert "plain" in busy.done
+
+
+@pytest.mark.parametrize("how", [{"batch_size": 1}, {"batch_size": 2}, {"slots": 2}])
+def test_sequences_beside_plain_requests(how):
+    """Requests without a sequence keep a worker busy, which always has its next batch → a sequence's request has its turn."""
+    busy = Busy(**how, sequences=1)
+    busy.step()
+    for _ in range(8):
+        busy.put("plain")
+    for _ in range(60):
+        busy.step(send_plain=True)
+    assert busy.done.count("0") > 3
 
 
 # --- live workers
