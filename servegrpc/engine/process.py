@@ -36,10 +36,11 @@ KEPT_OUTPUT_LINES = 20
 ENDED_AT_ONCE = 500  # ids of sequences in one message
 KILL_AFTER_TERM_SECONDS = 5.0
 OUT_OF_MEMORY = ": out of memory, by the kernel's count of such kills"
+UNREADABLE = 4
 EXIT_CODES = {
     0: "it ended by itself",
     3: "its handler failed to load",
-    4: "it got a message it could not read",
+    UNREADABLE: "it got a message it could not read",
     5: "it lost the server",
     6: "it could not be forked",
 }
@@ -262,7 +263,8 @@ class ProcessWorker:
         self._events.exited(self._spec.worker_id, exit_)
 
     def _started(self, sent: SentBatch) -> int:
-        return sent.size if self._live or sent.given_up else self._channel.started(sent.lane)
+        whole = self._live or sent.given_up or self._status == UNREADABLE  # it may be why: it must not go around for ever
+        return sent.size if whole else self._channel.started(sent.lane)
 
     def _take_replies(self, message: Replies) -> None:
         replies = [reply for reply in message.replies if not reply.more or reply.ticket in self._sent]  # a thread may send too late
