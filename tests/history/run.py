@@ -70,6 +70,7 @@ class World:
         self._archives = {(name, version): self._archive(folder, name, version) for name in WORKERS for version in VERSIONS}
         self.server = ServerProcess("--fast-lane", lane, environment={"TMPDIR": str(self.folder)})
         self._ends = float("inf")
+        self.unequal = []
 
     def _archive(self, folder, name, version):
         config = folder / "model-config.yaml"
@@ -93,7 +94,7 @@ class World:
             client, faults = await self._load(management, seconds, faulty=faulty)
             after = await asyncio.to_thread(self._settled, management, before)
         wrong = violations(client.calls, faults.done, self._journal.read_text().splitlines())
-        wrong += [*after.more_than(before, **ROOM), *self._wrong_metrics(client.calls)]
+        wrong += [*self.unequal, *after.more_than(before, **ROOM), *self._wrong_metrics(client.calls)]
         return History(wrong, summary(client.calls, faults.done), len(client.calls), len(faults.done), before, after)
 
     async def _load(self, management, seconds, *, faulty):
@@ -104,6 +105,7 @@ class World:
         async with asyncio.TaskGroup() as group:
             for work in [self._burst(client, faults), *(self._call_on(client) for _ in range(CALLERS))]:
                 group.create_task(work)
+            group.create_task(self._watch_metrics(self.unequal))
             if faulty:
                 group.create_task(self._break(faults))
         await client.close()
@@ -165,34 +167,47 @@ class World:
         return now
 
     def _at_rest(self, management):
+        in_flight = _values(self._metrics(), "servegrpc_in_flight_requests")
         ready = {
             model.name: [worker.state for version in model.versions for worker in version.workers].count("READY")
             for model in management.models()
         }
-        return ready == {**WORKERS, "guest": 2} and not any(self._metric("servegrpc_in_flight_requests").values())
+        return ready == {**WORKERS, "guest": 2} and not any(in_flight.values())
 
-    def _metric(self, name, *labels):
-        """Return the values of a metric by the labels named, of all versions."""
+    def _metrics(self):
+        """Return all samples, read at one time."""
         with closing(urllib.request.urlopen(f"http://{self.server.metrics}/metrics")) as page:
-            families = list(text_string_to_metric_families(page.read().decode()))
-        values = Counter()
-        for family in families:
-            for sample in family.samples:
-                if sample.name == name:
-                    values[(sample.labels["model_name"], *(sample.labels[label] for label in labels))] += int(sample.value)
-        return values
+            return [sample for family in text_string_to_metric_families(page.read().decode()) for sample in family.samples]
+
+    async def _watch_metrics(self, unequal):
+        """Add up, again and again: what was accepted is answered or in flight, at any time."""
+        while monotonic() < self._ends:
+            samples = await asyncio.to_thread(self._metrics)
+            accepted = _values(samples, "servegrpc_accepted_requests_total")
+            there = _values(samples, "servegrpc_requests_total") + _values(samples, "servegrpc_in_flight_requests")
+            unequal += [f"{key}: {accepted[key]} accepted, {there[key]} in all" for key in accepted if accepted[key] != there[key]]
+            await asyncio.sleep(0.5)
 
     def _wrong_metrics(self, calls):
         """Hold the metrics against each other and against the history, for the models that were there all the time."""
-        accepted = self._metric("servegrpc_accepted_requests_total")
-        answered = self._metric("servegrpc_requests_total", "code")
+        samples = self._metrics()
+        accepted, answered = _values(samples, "servegrpc_accepted_requests_total"), _values(samples, "servegrpc_requests_total")
+        well = _values([sample for sample in samples if sample.labels.get("code") == "OK"], "servegrpc_requests_total")
         seen = Counter(call.model for call in calls if call.outcome == "OK" and call.kind != "session")
         for model in WORKERS:
-            by_code = sum(count for (name, _), count in answered.items() if name == model)
-            if accepted[model,] != by_code:
-                yield f"{model}: {accepted[model,]} accepted, {by_code} answered, none in flight"
-            if model != "guest" and answered[model, "OK"] < seen[model]:
-                yield f"{model}: {answered[model, 'OK']} answered OK, {seen[model]} callers saw OK"
+            if accepted[model] != answered[model]:
+                yield f"{model}: {accepted[model]} accepted, {answered[model]} answered, none in flight"
+            if model != "guest" and well[model] < seen[model]:
+                yield f"{model}: {well[model]} answered OK, {seen[model]} callers saw OK"
+
+
+def _values(samples, name):
+    """Return the values of a metric by model, all versions and other labels together."""
+    values = Counter()
+    for sample in samples:
+        if sample.name == name:
+            values[sample.labels["model_name"]] += int(sample.value)
+    return values
 
 
 KINDS = {
