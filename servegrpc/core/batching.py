@@ -361,7 +361,7 @@ class BatchQueue(Generic[WorkerT]):
             self._give(free[-1], batch, batches)
             if batch and free.pop() in self._idle:  # a live one: it gets nothing else before it has answered
                 self._idle.remove(batches[-1][0])
-        spared = min(self._in_flight, key=self._in_flight.__getitem__) if self._live and self._alone else None
+        spared = min(self._in_flight, key=self._in_flight.__getitem__, default=None) if self._live and self._alone else None
         if spared is None or spared not in self._idle:
             return []
         self._idle.remove(spared)

@@ -94,6 +94,16 @@ def test_alone_on_a_live_worker():
     assert batches(queue) == [("w", ["a", "b"])]
 
 
+def test_no_live_worker_is_left():
+    """The last live worker is gone → what is to run alone waits for another."""
+    queue = with_workers("w", slots=4)
+    queue.forget_worker("w")
+    queue.put_alone([request("x")])
+    assert batches(queue) == []
+    queue.add_worker("v", 4)
+    assert batches(queue) == [("v", ["x"])]
+
+
 def test_live_worker_is_kept_free():
     """All live workers have work when a request is to run alone → the one with the least gets no more until it has none; others do."""
     queue = with_workers("v", "w", slots=4)
