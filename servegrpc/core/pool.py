@@ -7,7 +7,6 @@ scale, worker ready, worker exited → reconcile        (any thread)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from time import monotonic
 
@@ -54,8 +53,8 @@ class WorkerPool:
             settings.sequence_max_idle_seconds,
             settings.sequence_timeout_seconds,
             self._sequence_ended,
+            timer,
         )
-        self._expires_at = math.inf
         self._crew = Crew(spec, settings, engine, slots, timer, self)
         self._timer = timer
         self._on_change = on_change
@@ -165,12 +164,10 @@ class WorkerPool:
         try:
             if start is None:
                 start = not self.sequences.has(sequence_id)
-            sequence = self.sequences.start(sequence_id, named=named) if start else self.sequences.get(sequence_id)
+            return self.sequences.start(sequence_id, named=named) if start else self.sequences.get(sequence_id)
         except ServeError as error:
             self.stats.refused[error.reason] += 1
             raise
-        self._expire_later(self.sequences.expire(monotonic()))
-        return sequence
 
     def close_sequence(self, sequence: LiveSequence) -> None:
         """End a sequence when the request of it that runs has ended; what else waits of it is refused."""
@@ -180,15 +177,6 @@ class WorkerPool:
         """End a sequence whose last request was queued, when nothing of it waits or runs any more."""
         if sequence and sequence.ending and not sequence.busy:
             self.sequences.close(sequence)
-
-    def _expire_later(self, when: float) -> None:
-        if when < self._expires_at:
-            self._expires_at = when
-            self._timer.call_at(when, self._expire)
-
-    def _expire(self) -> None:
-        self._expires_at = math.inf
-        self._expire_later(self.sequences.expire(monotonic()))
 
     def _sequence_ended(self, sequence: LiveSequence) -> None:
         waiting = self.queue.close(sequence)

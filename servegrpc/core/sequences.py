@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from servegrpc.core.timer import Timer
 from servegrpc.errors import SequenceLimit, SequenceLost, SequenceUnknown
 
 if TYPE_CHECKING:
@@ -53,11 +54,17 @@ class LiveSequence:
 class SequenceTable:
     """The open sequences of one version. Idle and total time-outs are in seconds, 0 for none.
 
-    `on_end` is called, without the lock, for each sequence that ends, whatever the way.
+    `on_end` is called, without the lock, for each sequence that ends, whatever the way. The `timer` ends those that are late.
     """
 
     def __init__(
-        self, label: str, max_sequences: int, max_idle_seconds: float, max_seconds: float, on_end: Callable[[LiveSequence], None]
+        self,
+        label: str,
+        max_sequences: int,
+        max_idle_seconds: float,
+        max_seconds: float,
+        on_end: Callable[[LiveSequence], None],
+        timer: Timer,
     ) -> None:
         self.max_sequences = max_sequences
         self._label = label
@@ -69,6 +76,8 @@ class SequenceTable:
         self._ending: dict[str, LiveSequence] = {}  # the last one of each id
         self._ended: OrderedDict[str, str] = OrderedDict()  # id: how, until it is told
         self._look_at = math.inf  # no sequence can end by time before
+        self._timer = timer
+        self._called_at = math.inf  # when the timer calls next
 
     def __len__(self) -> int:
         return len(self._live) + len(self._ending)
@@ -86,7 +95,8 @@ class SequenceTable:
             if sequence_id in self._ending:
                 self._ending[sequence_id].next, sequence.blocked = sequence, True
             self._look_at = min(self._look_at, sequence.started + min(self._most_idle(sequence), self._max_seconds))
-            return sequence
+        self._expire_later(self._look_at)
+        return sequence
 
     def get(self, sequence_id: str) -> LiveSequence:
         """Return an open sequence. Raises SequenceUnknown, or SequenceLost when its worker has gone, telling once how it ended."""
@@ -148,6 +158,15 @@ class SequenceTable:
 
     def _most_idle(self, sequence: LiveSequence) -> float:
         return self._max_idle_seconds or (NAMED_IDLE_SECONDS if sequence.named else math.inf)
+
+    def _expire_later(self, when: float) -> None:
+        if when < self._called_at:
+            self._called_at = when
+            self._timer.call_at(when, self._expire_now)
+
+    def _expire_now(self) -> None:
+        self._called_at = math.inf
+        self._expire_later(self.expire(monotonic()))
 
     def expire(self, now: float) -> float:
         """End those that were idle, or open, for too long; returns when the next one may be, inf when none can."""

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from fakes import ManualTimer
 
 from servegrpc.core.request import Request
 from servegrpc.core.sequences import KEPT_ENDINGS, NAMED_IDLE_SECONDS, SequenceTable
@@ -15,8 +16,9 @@ def request():
 
 def table(most=10, idle=0.0, total=0.0):
     ended = []
-    made = SequenceTable('Model "m" version 1.0', most, idle, total, ended.append)
-    made.ended = ended
+    timer = ManualTimer()
+    made = SequenceTable('Model "m" version 1.0', most, idle, total, ended.append, timer)
+    made.ended, made.timer = ended, timer
     return made
 
 
@@ -121,6 +123,7 @@ def test_named_end_without_a_limit():
     sequences = table()
     named = sequences.start("named", named=True)
     sequences.start("of a stream")
+    assert [when for when, _ in sequences.timer.calls] == [named.started + NAMED_IDLE_SECONDS]
     assert sequences.expire(named.used + NAMED_IDLE_SECONDS - 1) <= named.used + NAMED_IDLE_SECONDS
     assert sequences.ended == []
     assert sequences.expire(named.used + NAMED_IDLE_SECONDS + 1) == math.inf
@@ -156,3 +159,14 @@ def test_retired():
     sequences.close(old)
     assert (sequences.ended, len(sequences)) == ([old], 1)
     assert sequences.get("a") is new
+
+
+def test_timer_ends_them(monkeypatch):
+    """Nobody asks for a sequence that is late → the timer ends it, and looks again for the others."""
+    sequences = table(idle=10.0)
+    late, other = sequences.start("late"), sequences.start("other")
+    other.used += 5
+    monkeypatch.setattr("servegrpc.core.sequences.monotonic", lambda: late.used + 11)
+    sequences.timer.run()
+    assert sequences.ended == [late]
+    assert [when for when, _ in sequences.timer.calls] == [other.used + 10]
