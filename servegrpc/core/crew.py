@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 from time import monotonic
 from typing import Protocol
+from weakref import ref
 
 import structlog
 
@@ -215,11 +216,12 @@ class Crew:
             self._give_up(f"a worker cannot be started: {error}.", len(self.records))
             return False
         seconds = self.settings.startup_timeout_seconds
-        self._timer.call_at(record.started + seconds, lambda: self._check_start(record, seconds))
+        self._timer.call_at(record.started + seconds, partial(self._check_start, ref(record), seconds))
         return True
 
-    def _check_start(self, record: WorkerRecord, seconds: float) -> None:
-        if record.state is WorkerState.STARTING and not record.gone and record.worker:
+    def _check_start(self, of: ref[WorkerRecord], seconds: float) -> None:
+        record = of()  # none: it is long gone, with all it held
+        if record and record.state is WorkerState.STARTING and not record.gone and record.worker:
             record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
 
     def _settle(self) -> None:

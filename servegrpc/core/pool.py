@@ -8,7 +8,9 @@ scale, worker ready, worker exited → reconcile        (any thread)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
+from weakref import ref
 
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.crew import Crew
@@ -169,10 +171,6 @@ class WorkerPool:
             self.stats.refused[error.reason] += 1
             raise
 
-    def close_sequence(self, sequence: LiveSequence) -> None:
-        """End a sequence when the request of it that runs has ended; what else waits of it is refused."""
-        self.sequences.close(sequence)
-
     def _end_if_done(self, sequence: LiveSequence | None) -> None:
         """End a sequence whose last request was queued, when nothing of it waits or runs any more."""
         if sequence and sequence.ending and not sequence.busy:
@@ -236,7 +234,7 @@ class WorkerPool:
                 record.set_flags(request, left=True)
         if not record.watched:
             record.watched = True
-            self._timer.call_at(now + self.settings.response_timeout_seconds, lambda: self._check_response(record))
+            self._timer.call_at(now + self.settings.response_timeout_seconds, partial(self._check_response, ref(record)))
         return True
 
     def _put_back(self, requests: Sequence[Request], how: str) -> None:
@@ -249,14 +247,15 @@ class WorkerPool:
             self._answer(request, Reply(error=error))
         self._answer_lost(how)
 
-    def _check_response(self, record: WorkerRecord) -> None:
+    def _check_response(self, of: ref[WorkerRecord]) -> None:
         """Kill a worker whose requests take too long; runs at the earliest time that can be, and once per time-out at most."""
-        due = record.overdue_at(self.settings.response_timeout_seconds)
-        if due is None:
+        record = of()
+        due = record.overdue_at(self.settings.response_timeout_seconds) if record else None
+        if record is None or due is None:
             return
         now = monotonic()
         if due > now:  # never, while it waits for slow readers
-            self._timer.call_at(min(due, now + self.settings.response_timeout_seconds), lambda: self._check_response(record))
+            self._timer.call_at(min(due, now + self.settings.response_timeout_seconds), partial(self._check_response, of))
         elif record.worker:
             record.timed_out = True
             record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")

@@ -38,7 +38,7 @@ class HandOver:
     callers_left: set[int] = field(default_factory=set)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class WorkerRecord:
     """One worker. What it has in flight changes under `_sending`, so that order and loss are certain."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import partial
 from time import monotonic
@@ -108,22 +108,13 @@ def put(pool: WorkerPool, request: Request) -> Pump | None:
     return None
 
 
-def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, start: bool | None, end: bool) -> None:
+def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, start: bool | None, end: bool, named: bool = True) -> None:
     """Make a request one of a sequence, which ends with it if `end`; its handler sees so by TorchServe's headers. Raises ServeError."""
-    sequence = request.sequence = pool.sequence(sequence_id, start=start)
+    sequence = request.sequence = pool.sequence(sequence_id, start=start, named=named)
     first = not sequence.begun and not sequence.busy
     said = ((SEQUENCE_ID, sequence_id), (SEQUENCE_START, str(first).lower()), (SEQUENCE_END, str(end).lower()))
     request.headers = tuple(pair for pair in request.headers if pair[0] not in (SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END)) + said
-    if end:
-        request.answer = _then(request.answer, partial(pool.close_sequence, sequence))
-
-
-def _then(answer: Callable[[Reply], None], after: Callable[[], None]) -> Callable[[Reply], None]:
-    def both(reply: Reply) -> None:
-        after()
-        answer(reply)
-
-    return both
+    request.ends_sequence = end
 
 
 def leave(call: Call, pool: WorkerPool, request: Request) -> None:

@@ -67,7 +67,7 @@ class PredictSession:
         pool = self._registry.get(name, version).pool
         headers = forwarded_headers(self._stream.metadata)
         request = Request(raw, Dialect.NATIVE, self._stream.request_id, self._answered, self._stream.deadline, headers)
-        begin_in_sequence(pool, request, self._id, start=pool not in self._pools, end=False)
+        begin_in_sequence(pool, request, self._id, start=pool not in self._pools, end=False, named=False)
         self._pools.add(pool)
         self._stream.buffer_bytes = pool.settings.stream_buffer_bytes
         self._stream.on_cancel = partial(leave, self._stream, pool, request)

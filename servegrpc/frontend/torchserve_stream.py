@@ -59,7 +59,7 @@ class StreamPredictions:
             request = Request(raw, Dialect.TORCHSERVE, stream.request_id, send, stream.deadline, headers, message=send)
             if not sequence_id:
                 self._pools.add(pool)
-            begin_in_sequence(pool, request, sequence_id or self._own_id, start=None, end=False)
+            begin_in_sequence(pool, request, sequence_id or self._own_id, start=None, end=False, named=bool(sequence_id))
             return self._open.start(pool, request)
 
     def over(self) -> None:
