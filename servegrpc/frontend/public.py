@@ -24,7 +24,7 @@ from servegrpc.wire.dialect import Dialect
 
 Started = TypeVar("Started")
 
-MAX_STREAMS = 192  # of the 256 threads of the port; a session takes one more, of its own
+MAX_STREAMS = 224  # of the 256 threads of the port; a session takes one more, of its own
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
