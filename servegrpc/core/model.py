@@ -39,7 +39,7 @@ class ModelSettings:
     max_sequence_queue_size: int = 100
     sequence_max_idle_seconds: float = 0.0  # 0: no limit
     sequence_timeout_seconds: float = 0.0  # 0: no limit
-    on_slow_reader: str = ""  # "pause" or "end"; else what holds nobody up: live workers pause, others end the stream
+    on_slow_reader: str = ""  # "pause" or "end"; else workers that run batches wait for a time
     stream_buffer_bytes: int = 4 * 1024 * 1024
     max_queue_bytes: int = 1024**3
     on_worker_loss: str = "retry"  # or "fail": what becomes of the requests that a lost worker was running

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
@@ -234,6 +235,12 @@ class Channel:
     def _count(self, at: int, lane: int) -> int:
         (count,) = COUNT.unpack_from(self._board, at + lane * COUNT.size)
         return int(count)
+
+    def wait_readable(self, seconds: float) -> bool:
+        """Wait until `receive` would not block; False when the time is over before. `math.inf` waits for ever."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        return bool(poll.poll(None if seconds == math.inf else max(0.0, seconds) * 1000))
 
     def receive(self) -> Batch | Replies | Control | None:
         """Wait for the next message; None when the other end is gone. Raises ChannelError for what is no message of ours."""

@@ -124,9 +124,8 @@ def leave(call: Call, pool: WorkerPool, request: Request) -> None:
 
 
 def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:
-    """Pause a request whose caller does not keep up, or end it when its model says so."""
-    live = any(record.live for record in pool.records())
-    if room or (pool.settings.on_slow_reader or ("pause" if live else "end")) == "pause":
+    """Pause a request whose caller does not keep up, or end it at once when its model says so."""
+    if room or pool.settings.on_slow_reader != "end":
         pool.pause(request, paused=not room)
         return
     message = f"{pool.label}: more than {pool.settings.stream_buffer_bytes} bytes wait for the caller to read."

@@ -10,6 +10,8 @@ from servegrpc.errors import InvalidHandlerResult
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED
 
+HOLD_UP_SECONDS = 1.0  # how long, in all, a stream may hold up the others of its batch when its caller does not keep up
+
 
 class Outlet(Protocol):
     """The way back to the server for the requests of one hand-over, by index."""
@@ -20,8 +22,8 @@ class Outlet(Protocol):
     def flags(self, index: int) -> int:
         """Return what the server said last about a caller."""
 
-    def wait(self, index: int) -> None:
-        """Block until a caller that is paused can take more, or has left."""
+    def wait(self, index: int, seconds: float) -> None:
+        """Block until a caller that is paused can take more or has left, or the time is over."""
 
 
 class Sent:
@@ -34,7 +36,8 @@ SENT = Sent()
 class BatchCall:
     """The requests that one call of the handler gets, by position; `indexes` are theirs in the hand-over.
 
-    `open` are the positions whose stream may go on; `last` are values that wait for the end, for callers that take one answer only.
+    `open` are the positions whose stream may go on; `last` are values that wait for the end, for callers that take one answer only;
+    `patience` is for how many seconds more each stream may hold up the others.
     """
 
     def __init__(self, items: Sequence[Item], indexes: Sequence[int], outlet: Outlet, send: Callable[[BatchCall, object], None]) -> None:
@@ -43,6 +46,7 @@ class BatchCall:
         self.outlet = outlet
         self.open = set(range(len(items)))
         self.last: dict[int, object] = {}
+        self.patience = [HOLD_UP_SECONDS] * len(items)
         self.sent = False  # something has been sent: the call cannot be made again
         self._send = send
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import cast
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind, Replies
@@ -66,10 +66,14 @@ class BatchLoop:
                 replies, sent = [], now
         send_metrics(self.channel, self._runner.context)
 
-    def wait(self, batch: Batch, index: int) -> None:
-        """Block until a caller of a batch that is paused can take more, or has left. Raises ConnectionError when the server is gone."""
+    def wait(self, batch: Batch, index: int, seconds: float) -> None:
+        """Block until a caller of a batch that is paused can take more or has left, or the time is over.
+
+        Raises ConnectionError when the server is gone.
+        """
+        deadline = monotonic() + seconds
         with self._waiting:
-            while self.channel.flags(batch.lane, index) & (PAUSED | LEFT) == PAUSED:
+            while self.channel.flags(batch.lane, index) & (PAUSED | LEFT) == PAUSED and self.channel.wait_readable(deadline - monotonic()):
                 self.channel.renew_buffer()  # this batch lies in the old one
                 message = self.channel.receive()
                 if message is None:
@@ -95,9 +99,9 @@ class LaneOutlet:
         """Return what the server said last about a caller."""
         return self._loop.channel.flags(self._batch.lane, index)
 
-    def wait(self, index: int) -> None:
-        """Block until a caller that is paused can take more, or has left."""
-        self._loop.wait(self._batch, index)
+    def wait(self, index: int, seconds: float) -> None:
+        """Block until a caller that is paused can take more or has left, or the time is over."""
+        self._loop.wait(self._batch, index, seconds)
 
 
 def end_sequence(entry: Entry, message: Control) -> None:

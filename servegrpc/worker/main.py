@@ -7,6 +7,7 @@ Called in the child by the fork server. Exit codes: 0 told to stop, 3 the handle
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import signal
@@ -31,7 +32,7 @@ from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
 from servegrpc.worker.joining import joined
 from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler
-from servegrpc.worker.runner import Runner
+from servegrpc.worker.runner import STALL_SECONDS, Runner
 from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
 LONGEST_TRACE = 30_000  # characters of a trace that go to the log
@@ -138,5 +139,7 @@ def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> t
     if is_async(entry):
         return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
     isolate = context.model_yaml_config.get("isolateErrors") is True
+    stall_seconds = math.inf if context.model_yaml_config.get("onSlowReader") == "pause" else STALL_SECONDS
     entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])
-    return BatchLoop(channel, Runner(entry, context, answers, borrows_inputs(entry), isolate), spec["batch_size"]), 0
+    runner = Runner(entry, context, answers, borrows_inputs(entry), isolate, stall_seconds)
+    return BatchLoop(channel, runner, spec["batch_size"]), 0

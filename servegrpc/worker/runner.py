@@ -18,12 +18,15 @@ from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
 from servegrpc.worker.context import Context, RequestProcessor, all_distinct
 from servegrpc.worker.loader import Entry
 
+STALL_SECONDS = 10.0  # how long the handler waits for a caller who takes nothing, unless the model says to pause
+
 
 @dataclass(frozen=True, slots=True)
 class Runner:
     """One loaded handler. With `borrow` it gets large inputs as views of shared memory, valid until it returns.
 
     With `isolate`, requests of a batch on which it raises are run again one by one, so that those it can answer are answered.
+    `stall_seconds` is how long it waits for a caller that shares its batch with nobody and takes nothing.
     """
 
     entry: Entry
@@ -31,6 +34,7 @@ class Runner:
     answers: Answers
     borrow: bool = False
     isolate: bool = False
+    stall_seconds: float = STALL_SECONDS
 
     def run(self, items: Sequence[Item], outlet: Outlet, first_index: int = 0) -> list[Reply]:
         """Run the requests whose indexes begin at `first_index`; returns the final replies that have not been sent, in order."""
@@ -125,15 +129,18 @@ class Runner:
         self._send_now(call, replies, took)
 
     def _send_now(self, call: BatchCall, replies: list[Reply], took: Took) -> None:
-        """Send messages, and mind those who cannot take more: wait for one that is alone, end one that others would wait for."""
+        """Send messages, and wait for those who cannot take more, each for as long as it may hold up the others; then it is ended."""
         if replies:
             call.sent = True
             call.outlet.send(replies)
         for position in [position for position in call.open if call.is_paused(position)]:
-            if len(call.open) == 1:
-                call.outlet.wait(call.indexes[position])
-            else:
-                slow = SlowReader("the caller reads too slowly, and others share its batch")
+            alone = len(call.open) == 1
+            began = monotonic()
+            call.outlet.wait(call.indexes[position], self.stall_seconds if alone else call.patience[position])
+            if not alone:
+                call.patience[position] -= monotonic() - began
+            if call.is_paused(position) and not call.has_left(position):
+                slow = SlowReader(f"the caller reads too slowly{'' if alone else ', and others share its batch'}")
                 call.outlet.send(self._replies_to(call, position, slow, took))
 
     def _replies_to(self, call: BatchCall, position: int, entry: object, took: Took) -> list[Reply]:

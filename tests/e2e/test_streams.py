@@ -202,7 +202,7 @@ def test_deadline(client, counter):
 
 def test_slow_reader_is_waited_for(server, client, register):
     """A caller reads nothing for now, alone in its batch → its handler is paused, and then it gets everything in order."""
-    model = register("count", config="streamBufferBytes: 100000\nonSlowReader: pause\n")
+    model = register("count", config="streamBufferBytes: 100000\n")
     with grpc.insecure_channel(server.inference) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
         request = pb.PredictStreamRequest(model_name=model, inputs={"count": encode_value(300), "size": encode_value(10_000)})
@@ -213,7 +213,7 @@ def test_slow_reader_is_waited_for(server, client, register):
 
 
 def test_slow_reader_is_ended(server, client, register):
-    """The same where the model does not wait → that stream ends with SLOW_READER, and the next is served."""
+    """A caller reads nothing where the model does not wait → that stream ends with SLOW_READER, and the next is served."""
     model = register("count", config="streamBufferBytes: 100000\nonSlowReader: end\n")
     with grpc.insecure_channel(server.inference) as channel:
         stub = inference_pb2_grpc.InferenceServiceStub(channel)

@@ -137,6 +137,15 @@ def test_flags(ends):
     assert worker.flags(1, 1) == 0
 
 
+def test_wait_for_a_message(ends):
+    """Nothing comes in time, then something does → that is told, and it is still there."""
+    server, worker = ends
+    assert not worker.wait_readable(0.0)
+    server.send(Kind.STOP)
+    assert worker.wait_readable(math.inf)
+    assert worker.receive() == Control(Kind.STOP, {})
+
+
 def test_long_stream_reuses_the_slab(ends):
     """Large messages of one stream are read as they come → the slab does not grow."""
     server, worker = ends

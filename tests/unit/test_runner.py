@@ -5,14 +5,15 @@ import pytest
 import torch
 from google.rpc import error_details_pb2, status_pb2
 
-from servegrpc.engine.channel import LEFT, Item
+from servegrpc.engine.channel import LEFT, PAUSED, Item
 from servegrpc.errors import Code, InvalidInput, QueueFull
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
 from servegrpc.wire.codecs import CODECS
 from servegrpc.worker.answers import LONGEST_MESSAGE, Answers
+from servegrpc.worker.batch_call import HOLD_UP_SECONDS
 from servegrpc.worker.context import Context
-from servegrpc.worker.runner import Runner
+from servegrpc.worker.runner import STALL_SECONDS, Runner
 
 
 def item(data, request_id, headers=()):
@@ -367,3 +368,57 @@ def test_nobody_waits():
     assert seen == ["here"]
     assert [reply.code for reply in replies] == [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.OK]
     assert [reason(reply) for reply in replies[:2]] == ["DEADLINE_EXPIRED", "REQUEST_CANCELLED"]
+
+
+class Behind(Recorded):
+    """The callers at `paused` do not keep up, until the handler has waited `waits` times for them."""
+
+    def __init__(self, *paused, waits):
+        super().__init__()
+        self.paused, self.waits = paused, waits
+        self.waited = []
+
+    def flags(self, index):
+        return PAUSED if index in self.paused and len(self.waited) < self.waits else 0
+
+    def wait(self, index, seconds):
+        self.waited.append((index, seconds))
+
+
+def streamed(data, request_id):
+    """Return a request whose caller takes a stream."""
+    one = item(data, request_id)
+    one.streamed = True
+    return one
+
+
+def count_to_two(rows, context):
+    for step in (1, 2):
+        yield [step] * len(rows)
+
+
+def test_reader_falls_behind():
+    """A caller alone in its batch falls behind, and catches up → the handler waits for it, and it gets everything."""
+    outlet = Behind(0, waits=1)
+    (end,) = run_items(count_to_two, [streamed("x", "r")], outlet)
+    assert outlet.waited == [(0, STALL_SECONDS)]
+    assert ([result(reply) for reply in outlet.replies], end.code) == ([1, 2], Code.OK)
+
+
+def test_reader_stalls():
+    """A caller alone in its batch takes nothing for too long → its stream ends with SLOW_READER, and the handler is done."""
+    outlet = Behind(0, waits=2)
+    assert run_items(count_to_two, [streamed("x", "r")], outlet) == []
+    assert [reply.index for reply in outlet.replies] == [0, 0]
+    assert reason(outlet.replies[-1]) == "SLOW_READER"
+
+
+def test_reader_holds_up_others():
+    """One caller of a shared batch does not catch up → the others wait for a time, and then its stream alone ends."""
+    outlet = Behind(1, waits=2)
+    ends = run_items(count_to_two, [streamed("x", "a"), streamed("x", "b")], outlet)
+    assert outlet.waited == [(1, HOLD_UP_SECONDS)]
+    of_the_slow, of_the_other = ([reply for reply in outlet.replies if reply.index == index] for index in (1, 0))
+    assert (result(of_the_slow[0]), reason(of_the_slow[1])) == (1, "SLOW_READER")
+    assert [result(reply) for reply in of_the_other] == [1, 2]
+    assert [(reply.index, reply.code) for reply in ends] == [(0, Code.OK)]
