@@ -1,0 +1,125 @@
+"""What a manager keeps on the disk, and what it makes of it at the next start; with the fake engine and real archives."""
+
+import threading
+
+import pytest
+from fakes import FakeEngine
+
+from servegrpc.core.model import State
+from servegrpc.core.registration import Registration
+from servegrpc.core.state import StateStore
+from servegrpc.errors import ModelLoadFailed, ModelNotFound, ServerError
+
+
+@pytest.fixture
+def restart(make_manager, tmp_path):
+    """Make a manager with the state of the one before, whose process is as good as killed."""
+    stores = []
+
+    def restart():
+        for store in stores:
+            store.close()
+        stores.append(StateStore(tmp_path / "state"))
+        return make_manager(state=stores[-1])
+
+    return restart
+
+
+def shown(manager):
+    return [(model.name, list(model.versions), model.default_version) for model in manager.registry.models()]
+
+
+def test_restore(restart, stored):
+    """Models were registered, scaled, made the default, unregistered → after a restart it is as it was."""
+    manager = restart()
+    for number in ("2.0", "1.0", "3.0"):
+        manager.register(Registration(stored(version=number), batch_size=4))
+    manager.register(Registration(stored(name="gone")))
+    manager.scale("digits", "1.0", 3, max_workers=5)
+    manager.set_default("digits", "1.0")
+    manager.unregister("digits", "3.0")
+    manager.unregister("gone")
+    manager = restart()
+    assert [version.version for version in manager.restore()] == ["2.0", "1.0"]
+    assert shown(manager) == [("digits", ["2.0", "1.0"], "1.0")]
+    version = manager.registry.get("digits")
+    assert (version.pool.state, len(version.pool.records()), version.autoscaler.max_workers) == (State.ACTIVE, 3, 5)
+    assert version.settings.batch_size == 4
+
+
+def test_failed_registration_is_not_saved(restart, stored):
+    """A registration fails → after a restart it is not there."""
+    manager = restart()
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(stored(handler="broken.py")))
+    assert restart().restore() == []
+
+
+def test_registration_that_went_on_is_saved(restart, stored):
+    """A caller did not wait and was told so → after a restart it is registered again."""
+    restart().register(Registration(stored(), wait=False))
+    assert [version.name for version in restart().restore()] == ["digits"]
+
+
+def test_registration_cut_off_by_the_end(restart, stored, make_manager, tmp_path):
+    """The server stops while a model loads → after a restart it is not there."""
+    state, engine = StateStore(tmp_path / "state"), FakeEngine()
+    manager = make_manager(engine, state=state)
+    caller = threading.Thread(target=manager.register, args=(Registration(stored()),))
+    caller.start()
+    engine.wait_started(1)
+    manager.drain(0.0)
+    engine.workers[0].exit()
+    caller.join()
+    state.close()
+    assert restart().restore() == []
+
+
+def test_archive_is_gone(restart, stored, tmp_path, capsys):
+    """An archive has vanished → the log says which, the others are there; it comes back with its archive, until it is unregistered."""
+    manager = restart()
+    for name in ("first", "second"):
+        manager.register(Registration(stored(name=name)))
+    (tmp_path / "store" / "first-1.0-echo.py").rename(tmp_path / "first")
+    manager = restart()
+    assert [version.name for version in manager.restore()] == ["second"]
+    assert "model=first version=1.0" in capsys.readouterr().out
+    (tmp_path / "first").rename(tmp_path / "store" / "first-1.0-echo.py")
+    manager = restart()
+    assert [version.name for version in manager.restore()] == ["first", "second"]
+    (tmp_path / "store" / "first-1.0-echo.py").rename(tmp_path / "first")
+    manager = restart()
+    manager.restore()
+    manager.unregister("first")
+    with pytest.raises(ModelNotFound):
+        manager.unregister("first")
+
+
+def test_archive_has_another_version_now(restart, stored, tmp_path):
+    """The archive was replaced by one of another version → that one is registered, and the old one is forgotten."""
+    manager = restart()
+    manager.register(Registration(stored()))
+    manifest = tmp_path / "store" / "digits-1.0-echo.py" / "MAR-INF" / "MANIFEST.json"
+    manifest.write_text(manifest.read_text().replace("1.0", "7.0"))
+    restart().restore()
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["7.0"], "7.0")]
+
+
+def test_state_cannot_be_saved(restart, stored):
+    """The disk is full → each change is refused, and leaves what was there."""
+    manager = restart()
+    manager.register(Registration(stored()))
+    manager.register(Registration(stored(version="2.0")))
+    manager._state.close()
+    for change in (
+        lambda: manager.register(Registration(stored(name="new"))),
+        lambda: manager.scale("digits", "", 2),
+        lambda: manager.set_default("digits", "2.0"),
+        lambda: manager.unregister("digits"),
+    ):
+        with pytest.raises(ServerError, match="cannot be saved"):
+            change()
+    assert shown(manager) == [("digits", ["1.0", "2.0"], "1.0")]
+    assert manager.registry.get("digits").pool.target == 1
