@@ -77,6 +77,7 @@ class ModelManager:
         self._packages = packages
         self._downloads = downloads or Downloads()
         self._lock = threading.Lock()
+        self._scaling = threading.Lock()  # taken before `_lock`, which those who scale a pool must not hold: they publish
         self._listeners: list[Callable[[ModelChange], None]] = []
         self._shown: dict[tuple[str, str], ModelChange] = {}
         self._closing = False
@@ -88,18 +89,10 @@ class ModelManager:
         after the last the version stays in the registry as FAILED, and registering it again replaces it.
         """
         check_numbers(registration)
-        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
-        try:
-            version, bounds = self._add(registration, archive)
-        except ServeError:
-            archive.remove()
-            raise
-        for warning in archive.config.warnings:
-            log.warning("model config", model=version.name, version=version.version, problem=warning)
-        version.autoscaler.bound(*bounds)
+        version, bounds = self._begin(registration)
         if registration.wait:
             self._wait_loaded(version)
-        self._save(version, registration)
+        self._save(version, registration, bounds)
         if registration.make_default:
             self.set_default(version.name, version.version)
         return version
@@ -109,10 +102,11 @@ class ModelManager:
         restored: list[ModelVersion] = []
         for saved in self._state.versions() if self._state else ():
             try:
-                version = self.register(replace(saved.registration, wait=False))
+                version, bounds = self._begin(saved.registration)
                 if (version.name, version.version) != (saved.name, saved.version) and self._state:
                     log.warning("archive has changed", model=saved.name, version=saved.version, now=f"{version.name} {version.version}")
                     self._state.remove(saved.name, saved.version)
+                    self._save(version, saved.registration, bounds)
                 if saved.is_default:
                     self.set_default(version.name, version.version)
             except ServeError as error:
@@ -158,9 +152,11 @@ class ModelManager:
         found = self.registry.get(name, version)
         if found.pool.state is State.FAILED:
             raise _load_failed(found)
-        if self._state:
-            self._state.scale(found.name, found.version, workers, workers if max_workers is None else max_workers)
-        found.autoscaler.bound(workers, workers if max_workers is None else max_workers)
+        most = workers if max_workers is None else max_workers
+        with self._scaling:
+            if self._state:
+                self._state.scale(found.name, found.version, workers, most)
+            found.autoscaler.bound(workers, most)
         if wait:
             self._wait_loaded(found)
             if found.pool.target < workers and found.pool.cause:
@@ -225,17 +221,35 @@ class ModelManager:
             self._state.close()
         return finished
 
-    def _save(self, version: ModelVersion, registration: Registration) -> None:
-        """Save what has been registered, unless it is gone again. When it cannot be saved, it is not registered."""
+    def _save(self, version: ModelVersion, registration: Registration, bounds: tuple[int, int]) -> None:
+        """Save what has been registered, unless it is gone again. When it cannot be saved, it is not registered.
+
+        It may have been scaled, or made the default, while it loaded: `bounds` are those that it was registered with.
+        """
         try:
-            with self._lock:
+            with self._scaling, self._lock:
                 if self._state and not self._closing and version in self.registry.versions():
-                    self._state.put(version.name, version.version, registration)
+                    low, high = version.autoscaler.min_workers, version.autoscaler.max_workers
+                    now = registration if (low, high) == bounds else replace(registration, workers=low, max_workers=high)
+                    default_version = self.registry.model(version.name).default_version
+                    self._state.put(version.name, version.version, now, default_version=default_version)
         except ServeError:
             with self._lock:
                 self.registry.remove(version)
             self._end([version], wait=False)
             raise
+
+    def _begin(self, registration: Registration) -> tuple[ModelVersion, tuple[int, int]]:
+        """Open an archive and start its workers; returns the version and the bounds of their number."""
+        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
+        try:
+            version, bounds = self._add(registration, archive)
+        except ServeError:
+            archive.remove()
+            raise
+        for warning in archive.config.warnings:
+            log.warning("model config", model=version.name, version=version.version, problem=warning)
+        return version, bounds
 
     def _add(self, registration: Registration, archive: ModelArchive) -> tuple[ModelVersion, tuple[int, int]]:
         name = registration.model_name or archive.model_name or registration.fallback_name
@@ -262,17 +276,19 @@ class ModelManager:
         fallback = self._default_workers if registration.fallback_workers is None else registration.fallback_workers
         bounds = worker_bounds(registration, config, self._defaults.of(name, archive.model_version), fallback)
         check_workers(*bounds)
-        with self._lock:
-            if self._closing:
-                raise Draining("The server is stopping and registers no more models.")
-            failed = self._check_free(name, archive.model_version)
+        with self._scaling:
+            with self._lock:
+                if self._closing:
+                    raise Draining("The server is stopping and registers no more models.")
+                failed = self._check_free(name, archive.model_version)
 
-            def changed() -> None:
-                self._publish(version)
+                def changed() -> None:
+                    self._publish(version)
 
-            pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
-            version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
-            self.registry.add(version)
+                pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
+                version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
+                self.registry.add(version)
+            version.autoscaler.bound(*bounds)
         if failed:
             failed.pool.drain()
             failed.archive.remove()

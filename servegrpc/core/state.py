@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS versions (
     UNIQUE (name, version)
 )
 """
+SET_DEFAULT = "UPDATE versions SET is_default = (version = ?) WHERE name = ?"
 ALL_VERSIONS = "SELECT name, version, is_default, registration FROM versions ORDER BY position"
 
 
@@ -86,15 +87,15 @@ class StateStore:
                 log.error("saved version cannot be read", model=name, version=version, cause=str(error))
         return saved
 
-    def put(self, name: str, version: str, registration: Registration) -> None:
-        """Add a version, or replace it where it stands; the first of a model is its default."""
+    def put(self, name: str, version: str, registration: Registration, *, default_version: str) -> None:
+        """Add a version, or replace it where it stands; of the model's versions, `default_version` is the default, if it is there."""
         with self._changing() as database:
             database.execute(
-                "INSERT INTO versions (name, version, is_default, registration)"
-                " VALUES (?1, ?2, NOT EXISTS (SELECT 1 FROM versions WHERE name = ?1), ?3)"
+                "INSERT INTO versions (name, version, registration) VALUES (?, ?, ?)"
                 " ON CONFLICT (name, version) DO UPDATE SET registration = excluded.registration",
                 (name, version, _write(registration)),
             )
+            database.execute(SET_DEFAULT, (default_version, name))
 
     def scale(self, name: str, version: str, workers: int, max_workers: int) -> None:
         """Change the workers of a version that is there."""
@@ -108,7 +109,7 @@ class StateStore:
     def set_default(self, name: str, version: str) -> None:
         """Make a version the default of its model."""
         with self._changing() as database:
-            database.execute("UPDATE versions SET is_default = (version = ?) WHERE name = ?", (version, name))
+            database.execute(SET_DEFAULT, (version, name))
 
     def remove(self, name: str, version: str = "") -> bool:
         """Remove a version, or all of a model; returns whether there were any."""

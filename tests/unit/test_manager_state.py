@@ -16,11 +16,11 @@ def restart(make_manager, tmp_path):
     """Make a manager with the state of the one before, whose process is as good as killed."""
     stores = []
 
-    def restart():
+    def restart(engine=None):
         for store in stores:
             store.close()
         stores.append(StateStore(tmp_path / "state"))
-        return make_manager(state=stores[-1])
+        return make_manager(engine, state=stores[-1])
 
     return restart
 
@@ -73,6 +73,77 @@ def test_registration_cut_off_by_the_end(restart, stored, make_manager, tmp_path
     caller.join()
     state.close()
     assert restart().restore() == []
+
+
+@pytest.fixture
+def loading(restart, stored):
+    """A manager with a version 1.0, and a call that registers 2.0 and waits for its worker, which is not ready; `load` makes it so."""
+    engine = FakeEngine()
+    manager = restart(engine)
+    manager.register(Registration(stored(), wait=False))
+    caller = threading.Thread(target=manager.register, args=(Registration(stored(version="2.0")),))
+    caller.start()
+    engine.wait_started(2)
+
+    def load():
+        for worker in engine.live:
+            worker.become_ready()
+        caller.join()
+
+    yield manager, load
+    assert not caller.is_alive()
+
+
+def test_scaled_while_it_loads(loading, restart):
+    """A version is scaled while its registration waits → after a restart it has as many workers."""
+    manager, load = loading
+    manager.scale("digits", "2.0", 3, max_workers=5, wait=False)
+    load()
+    manager = restart()
+    manager.restore()
+    scaler = manager.registry.get("digits", "2.0").autoscaler
+    assert (scaler.min_workers, scaler.max_workers) == (3, 5)
+
+
+def test_made_the_default_while_it_loads(loading, restart):
+    """A version is made the default while its registration waits → after a restart it is."""
+    manager, load = loading
+    manager.set_default("digits", "2.0")
+    load()
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["1.0", "2.0"], "2.0")]
+
+
+def test_the_first_is_loaded_last(restart, stored):
+    """Of two versions the one registered first loads last → it is the default, after a restart too."""
+    engine = FakeEngine()
+    manager = restart(engine)
+    caller = threading.Thread(target=manager.register, args=(Registration(stored()),))
+    caller.start()
+    engine.wait_started(1)
+    manager.register(Registration(stored(version="2.0"), wait=False))
+    engine.workers[0].become_ready()
+    caller.join()
+    assert manager.registry.model("digits").default_version == "1.0"
+    manager = restart()
+    manager.restore()
+    assert manager.registry.model("digits").default_version == "1.0"
+
+
+def test_default_is_gone_for_a_while(restart, stored, tmp_path):
+    """The default version's archive is not there at one start → at the next, when it is, it is the default again."""
+    manager = restart()
+    for number in ("1.0", "2.0"):
+        manager.register(Registration(stored(version=number)))
+    (tmp_path / "store" / "digits-1.0-echo.py").rename(tmp_path / "away")
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["2.0"], "2.0")]
+    (tmp_path / "away").rename(tmp_path / "store" / "digits-1.0-echo.py")
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["1.0", "2.0"], "1.0")]
 
 
 def test_archive_is_gone(restart, stored, tmp_path, capsys):

@@ -45,10 +45,10 @@ def shown(versions):
 
 
 def test_put(store, reopen):
-    """Versions are saved → after a restart they are there, in order, the first of each model its default."""
+    """Versions are saved → after a restart they are there, in order, with the default that was told last."""
     registration = Registration("b.mar", handler="h.py", fallback_workers=0, max_workers=3, max_batch_delay_seconds=0.5, max_queue_size=7)
     for name, version, one in (("b", "1.0", registration), ("a", "1.0", Registration("a.mar")), ("b", "2.0", Registration("b2.mar"))):
-        store.put(name, version, one)
+        store.put(name, version, one, default_version="1.0")
     versions = reopen()
     assert shown(versions) == [("b", "1.0", True), ("a", "1.0", True), ("b", "2.0", False)]
     assert versions[0].registration == registration
@@ -57,8 +57,8 @@ def test_put(store, reopen):
 def test_put_again(store, reopen):
     """A version is saved again → it is replaced, keeping its place and whether it is the default."""
     for archive in ("a.mar", "new.mar"):
-        store.put("a", "1.0", Registration(archive))
-        store.put("a", "2.0", Registration("two.mar"))
+        store.put("a", "1.0", Registration(archive), default_version="1.0")
+        store.put("a", "2.0", Registration("two.mar"), default_version="1.0")
     versions = reopen()
     assert [saved.registration.archive for saved in versions] == ["new.mar", "two.mar"]
     assert shown(versions)[0] == ("a", "1.0", True)
@@ -66,8 +66,8 @@ def test_put_again(store, reopen):
 
 def test_scale(store, reopen):
     """A version is scaled → its number of workers is saved, the others' stay, and one that is gone does not come back."""
-    store.put("a", "1.0", Registration("a.mar", workers=1))
-    store.put("a", "2.0", Registration("b.mar"))
+    store.put("a", "1.0", Registration("a.mar", workers=1), default_version="1.0")
+    store.put("a", "2.0", Registration("b.mar"), default_version="1.0")
     store.scale("a", "1.0", 3, 5)
     store.scale("gone", "1.0", 3, 5)
     assert [(v.registration.workers, v.registration.max_workers) for v in reopen()] == [(3, 5), (None, None)]
@@ -76,7 +76,7 @@ def test_scale(store, reopen):
 def test_set_default(store, reopen):
     """Another version becomes the default → that one alone is."""
     for version in ("1.0", "2.0"):
-        store.put("a", version, Registration("a.mar"))
+        store.put("a", version, Registration("a.mar"), default_version="1.0")
     store.set_default("a", "2.0")
     assert shown(reopen()) == [("a", "1.0", False), ("a", "2.0", True)]
 
@@ -85,7 +85,7 @@ def test_set_default(store, reopen):
 def test_remove(store, reopen, version, left):
     """One version, or all of a model, is removed → it is not there after a restart."""
     for number in ("1.0", "2.0"):
-        store.put("a", number, Registration("a.mar"))
+        store.put("a", number, Registration("a.mar"), default_version="1.0")
     assert store.remove("a", version)
     assert not store.remove("other")
     assert [saved.version for saved in reopen()] == left
@@ -99,7 +99,7 @@ def test_damaged_file(store, open_store, tmp_path, capsys):
         file.write_bytes(b"not a database, " * 100)
         store = open_store()
         assert store.versions() == []
-        store.put("a", "1.0", Registration("a.mar"))
+        store.put("a", "1.0", Registration("a.mar"), default_version="1.0")
         store.close()
         assert (tmp_path / "state" / f"{FILE_NAME}.damaged-{number}").read_bytes().startswith(b"not a database")
     assert "state file is damaged" in capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_damaged_file(store, open_store, tmp_path, capsys):
 def test_bytes_that_flip(store, open_store, tmp_path):
     """Any bytes of the file are damaged → it opens all the same: with what can be read, or set aside."""
     for number in range(30):
-        store.put(f"m{number}", "1.0", Registration("a.mar", workers=number))
+        store.put(f"m{number}", "1.0", Registration("a.mar", workers=number), default_version="1.0")
     store.close()
     file, random = tmp_path / "state" / FILE_NAME, Random(7)
     whole = file.read_bytes()
@@ -126,7 +126,7 @@ def test_bytes_that_flip(store, open_store, tmp_path):
 def test_cut_off_file(store, open_store, tmp_path):
     """The file ends in its middle → it is set aside."""
     for number in range(200):
-        store.put("a", str(number), Registration("a.mar" * 100))
+        store.put("a", str(number), Registration("a.mar" * 100), default_version="1.0")
     store.close()
     file = tmp_path / "state" / FILE_NAME
     file.write_bytes(file.read_bytes()[:20_000])
@@ -150,7 +150,7 @@ def test_file_of_a_newer_version(store, open_store, tmp_path):
 def test_damaged_entry(store, open_store, tmp_path, registration):
     """One entry cannot be read → it is left out, and the others are there."""
     for name in ("bad", "good"):
-        store.put(name, "1.0", Registration("a.mar"))
+        store.put(name, "1.0", Registration("a.mar"), default_version="1.0")
     store.close()
     with sqlite3.connect(tmp_path / "state" / FILE_NAME) as database:
         database.execute("UPDATE versions SET registration = ? WHERE name = 'bad'", (registration,))
@@ -162,7 +162,7 @@ def test_two_servers(store, open_store):
     """Another server has the folder → the second is refused."""
     with pytest.raises(ServerError, match=r"--state-dir cannot be used: another server uses it\."):
         open_store()
-    store.put("a", "1.0", Registration("a.mar"))
+    store.put("a", "1.0", Registration("a.mar"), default_version="1.0")
 
 
 def test_folder_cannot_be_made(tmp_path):
@@ -174,9 +174,9 @@ def test_folder_cannot_be_made(tmp_path):
 
 def test_full_disk(store, reopen):
     """The file cannot grow → the change is refused, and what was saved before is all there."""
-    store.put("a", "1.0", Registration("a.mar"))
+    store.put("a", "1.0", Registration("a.mar"), default_version="1.0")
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
     store._database.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ServerError, match=r"cannot be saved: database or disk is full\. Nothing was changed\."):
-        store.put("b", "1.0", Registration("b" * 10_000))
+        store.put("b", "1.0", Registration("b" * 10_000), default_version="1.0")
     assert shown(reopen()) == [("a", "1.0", True)]
