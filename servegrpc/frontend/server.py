@@ -14,15 +14,15 @@ import structlog
 from servegrpc.config import ServerConfig
 from servegrpc.core.download import Downloads
 from servegrpc.core.manager import ModelManager
-from servegrpc.core.model import State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.requirements import PackageCache
+from servegrpc.core.startup import load_models
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.engine.process import ProcessEngine
-from servegrpc.errors import InvalidInput, ServeError, ServerError, VersionExists
+from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend import health, inference, management, open_inference, torchserve, torchserve_management
 from servegrpc.frontend.access import Access, AccessInterceptor
 from servegrpc.frontend.access_log import AccessLog
@@ -129,30 +129,10 @@ class Server:
         self._management_server.start()
 
     def load(self, registrations: Sequence[Registration]) -> list[ModelVersion]:
-        """Register what was saved, then these models, side by side, and wait for them; then the server is healthy.
-
-        A model that was saved is not registered twice. Raises the first ServeError, after all have ended, unless such models are skipped.
-        """
-        restored = self.manager.restore()
-        saved = {(version.archive.source, name) for version in restored for name in ("", version.name)}
-        versions = [version for version in restored if version.pool.state is not State.FAILED]
-        with ThreadPoolExecutor(max_workers=8, thread_name_prefix="load") as threads:
-            futures = [
-                threads.submit(self.manager.register, registration)
-                for registration in registrations
-                if (registration.archive, registration.model_name) not in saved
-            ]
-        for future in futures:
-            try:
-                versions.append(future.result())
-            except VersionExists as error:
-                if not self._config.state_dir:
-                    raise
-                log.info("model is registered already", cause=error.message)
-            except ServeError as error:
-                if not self._config.skip_failed_models:
-                    raise
-                log.error("model cannot be loaded", cause=error.message)
+        """Register what was saved, then these models, and wait for them; then the server is healthy. Raises what `load_models` does."""
+        config = self._config
+        skip_registered = config.state_dir is not None
+        versions = load_models(self.manager, registrations, skip_registered=skip_registered, skip_failed=config.skip_failed_models)
         self._torchserve.server_ready()
         self._health.server_ready()
         return versions
