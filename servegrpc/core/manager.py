@@ -85,8 +85,8 @@ class ModelManager:
     def register(self, registration: Registration) -> ModelVersion:
         """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
 
-        Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, or ModelLoadFailed with the cause;
-        after the last the version stays in the registry as FAILED, and registering it again replaces it.
+        Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, VersionNotFound when it was unregistered
+        meanwhile, or ModelLoadFailed with the cause; after that the version stays as FAILED, and registering it again replaces it.
         """
         check_numbers(registration)
         version, bounds = self._begin(registration)
@@ -143,6 +143,20 @@ class ModelManager:
                 self.registry.remove(one)
         self._end(leaving, wait=wait)
 
+    def remove_failed(self, name: str, version: str) -> None:
+        """Remove a version that failed to load, also as the default while others are there; one that took its place stays."""
+        with self._lock:
+            failed = self.registry.find(name, version)
+            if failed is None or failed.pool.state is not State.FAILED:
+                return
+            if self._state:
+                self._state.remove(name, version)
+            self.registry.remove(failed)
+            if self._state:
+                self._state.set_default(name, self.registry.default_version(name))
+        self._end([failed], wait=True)
+        self._publish_all(name)
+
     def scale(self, name: str, version: str, workers: int, *, max_workers: int | None = None, wait: bool = True) -> ModelVersion:
         """Set the number of workers; waits until they are ready when `wait`. With `max_workers` their number follows the load from there.
 
@@ -175,8 +189,7 @@ class ModelManager:
             if self._state:
                 self._state.set_default(found.name, found.version)
             self.registry.set_default(found)
-        for one in self.registry.model(name).versions.values():
-            self._publish(one)
+        self._publish_all(name)
         return found
 
     def listen(self, listener: Callable[[ModelChange], None]) -> Callable[[], None]:
@@ -231,11 +244,11 @@ class ModelManager:
                 if self._state and not self._closing and version in self.registry.versions():
                     low, high = version.autoscaler.min_workers, version.autoscaler.max_workers
                     now = registration if (low, high) == bounds else replace(registration, workers=low, max_workers=high)
-                    default_version = self.registry.model(version.name).default_version
-                    self._state.put(version.name, version.version, now, default_version=default_version)
+                    self._state.put(version.name, version.version, now, default_version=self.registry.default_version(version.name))
         except ServeError:
             with self._lock:
-                self.registry.remove(version)
+                if version in self.registry.versions():
+                    self.registry.remove(version)
             self._end([version], wait=False)
             raise
 
@@ -311,7 +324,7 @@ class ModelManager:
 
     def _check_free(self, name: str, number: str) -> ModelVersion | None:
         """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""
-        there = {(v.name, v.version): v for v in self.registry.versions()}.get((name, number))
+        there = self.registry.find(name, number)
         if there and there.pool.state is not State.FAILED:
             raise VersionExists(
                 f'Model "{name}" version {number} is registered already; unregister it first or give the archive another version.',
@@ -321,9 +334,15 @@ class ModelManager:
         return there
 
     def _wait_loaded(self, version: ModelVersion) -> None:
-        version.pool.wait(version.pool.settled, None)  # ends: every start has a time-out, and losses lead to FAILED
-        if version.pool.state is State.FAILED:
+        pool, gone = version.pool, (State.DRAINING, State.UNLOADED)
+        pool.wait(lambda: pool.state in gone or pool.settled(), None)  # ends: every start has a time-out, and losses lead to FAILED
+        if pool.state is State.FAILED:
             raise _load_failed(version)
+        if pool.state in gone:
+            if self._closing:
+                raise Draining("The server is stopping.")
+            message = f"{pool.label} was unregistered before its workers were ready."
+            raise VersionNotFound(message, model_name=version.name, model_version=version.version)
 
     def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
         for version in versions:
@@ -338,15 +357,19 @@ class ModelManager:
         version.pool.wait(version.pool.settled, None)  # ends: every batch has a time-out
         version.archive.remove()
 
+    def _publish_all(self, name: str) -> None:
+        for version in self.registry.versions():
+            if version.name == name:
+                self._publish(version)
+
     def _publish(self, version: ModelVersion) -> None:
         pool = version.pool
         with self._lock:
             ready = sum(record.state is WorkerState.READY for record in pool.records())
-            model = next((model for model in self.registry.models() if model.name == version.name), None)
-            default = model is not None and model.default_version == version.version
+            default = self.registry.default_version(version.name) == version.version
             change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, default, time.time())
             key = (version.name, version.version)
-            if {(v.name, v.version): v for v in self.registry.versions()}.get(key, version) is not version:
+            if (self.registry.find(*key) or version) is not version:
                 return  # a failed version that was replaced says no more
             last = self._shown.get(key)
             if last and replace(last, time=change.time) == change:
@@ -370,9 +393,5 @@ def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | No
 
 
 def _load_failed(version: ModelVersion) -> ModelLoadFailed:
-    return ModelLoadFailed(
-        f"{version.pool.label} failed to load: {version.pool.cause}",
-        model_name=version.name,
-        model_version=version.version,
-        cause=version.pool.cause,
-    )
+    message = f"{version.pool.label} failed to load: {version.pool.cause}"
+    return ModelLoadFailed(message, model_name=version.name, model_version=version.version, cause=version.pool.cause)

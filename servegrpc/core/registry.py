@@ -58,6 +58,16 @@ class ModelRegistry:
             )
         return found
 
+    def find(self, name: str, version: str) -> ModelVersion | None:
+        """Return a version, if it is there."""
+        model = self._models.get(name)
+        return model.versions.get(version) if model else None
+
+    def default_version(self, name: str) -> str:
+        """Return the number of a model's default version; empty when there is no such model."""
+        model = self._models.get(name)
+        return model.default_version if model else ""
+
     def model(self, name: str) -> Model:
         """Return all of a model. Raises ModelNotFound."""
         if name not in self._models:

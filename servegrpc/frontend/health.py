@@ -95,9 +95,9 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
 
     def _show_default(self, name: str) -> None:
         """Show a model as its default version is."""
-        default = next((model.default_version for model in self._registry.models() if model.name == name), None)
+        default = self._registry.default_version(name)
         status = self._server_status.get(f"models/{name}/versions/{default}")
-        if default is None:
+        if not default:
             self._remove(f"models/{name}")
         elif status is not None:
             self._set_changed(f"models/{name}", status)

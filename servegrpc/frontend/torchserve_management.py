@@ -112,7 +112,7 @@ class TorchServeManagement:
         try:
             return self._manager.register(registration)
         except ModelLoadFailed as error:
-            self._manager.unregister(error.metadata["model_name"], error.metadata["model_version"])
+            self._manager.remove_failed(error.metadata["model_name"], error.metadata["model_version"])
             raise
         except ServeError as error:
             raise _of_archive(error, request) from None

@@ -1,13 +1,11 @@
 """Registering, scaling and removing models, with the fake engine and real archives."""
 
 import shutil
-import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fakes import FakeEngine
 
-from servegrpc.core.manager import subscribe
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.registration import Defaults, GivenSettings, Registration
 from servegrpc.errors import (
@@ -20,9 +18,6 @@ from servegrpc.errors import (
     VersionExists,
     VersionNotFound,
 )
-
-SECONDS = 20  # that a wait may take at most
-
 
 # --- register
 
@@ -186,6 +181,19 @@ def test_register_again_after_a_failure(manager, stored):
     assert failed.pool.state is State.UNLOADED
 
 
+def test_unregistered_while_it_loads(make_manager, stored):
+    """A version is unregistered while its registration waits → VersionNotFound, not an answer that it is there."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    with ThreadPoolExecutor() as threads:
+        registering = threads.submit(manager.register, Registration(stored()))
+        engine.wait_started(1)
+        manager.unregister("digits", wait=False)
+        engine.workers[0].exit()
+    with pytest.raises(VersionNotFound, match=r'Model "digits" version 1\.0 was unregistered before its workers were ready'):
+        registering.result()
+
+
 # --- unregister, scale, default
 
 
@@ -216,6 +224,26 @@ def test_unregister_all_versions(manager, stored):
     versions = [manager.register(Registration(stored(version=number))) for number in ("1.0", "2.0")]
     manager.unregister("digits")
     assert [version.pool.state for version in versions] == [State.UNLOADED] * 2
+
+
+def test_remove_failed(manager, stored):
+    """The default version has failed, and is removed while another is there → that one is the default, and listeners hear of it."""
+    with pytest.raises(ModelLoadFailed):
+        manager.register(Registration(stored(handler="broken.py")))
+    second = manager.register(Registration(stored(version="2.0")))
+    changes = []
+    manager.listen(changes.append)
+    manager.remove_failed("digits", "1.0")
+    assert manager.registry.get("digits") is second
+    assert [(change.model_version, change.is_default) for change in changes][-1] == ("2.0", True)
+
+
+def test_remove_what_has_not_failed(manager, stored):
+    """A version has not failed, or not any more, or is not there → nothing is removed."""
+    manager.register(Registration(stored()))
+    manager.remove_failed("digits", "1.0")
+    manager.remove_failed("digits", "2.0")
+    assert manager.registry.get("digits").pool.state is State.ACTIVE
 
 
 def test_unregister_waits_for_requests(make_manager, stored):
@@ -280,92 +308,3 @@ def test_set_default(manager, stored):
     assert manager.registry.get("digits").version == "2.0"
     with pytest.raises(VersionNotFound):
         manager.set_default("digits", "3.0")
-
-
-# --- listeners and the end
-
-
-def drain(changes):
-    seen = []
-    while not changes.empty():
-        change = changes.get()
-        seen.append((change.state, change.ready_workers, change.target_workers))
-    return seen
-
-
-def test_listen(make_manager, stored):
-    """A listener is there → it hears of each change once, in order, until it leaves."""
-    engine = FakeEngine()
-    manager = make_manager(engine)
-    changes, stop = subscribe(manager)
-    manager.register(Registration(stored(), wait=False))
-    engine.workers[0].become_ready()
-    manager.unregister("digits", wait=False)
-    engine.workers[0].exit()
-    assert drain(changes) == [(State.LOADING, 0, 1), (State.ACTIVE, 1, 1), (State.DRAINING, 0, 0), (State.UNLOADED, 0, 0)]
-    stop()
-    manager.register(Registration(stored(version="2.0"), wait=False))
-    assert drain(changes) == []
-
-
-def test_listen_late(manager, stored):
-    """A listener comes late → it hears the present state of every version first."""
-    manager.register(Registration(stored()))
-    manager.register(Registration(stored(name="other"), workers=0))
-    changes, _ = subscribe(manager)
-    assert drain(changes) == [(State.ACTIVE, 1, 1), (State.ACTIVE, 0, 0)]
-
-
-def test_listen_to_a_failure(manager, stored):
-    """A version fails → the change has its cause."""
-    changes = []
-    manager.listen(changes.append)
-    with pytest.raises(ModelLoadFailed):
-        manager.register(Registration(stored(handler="broken.py")))
-    assert changes[-1].state is State.FAILED
-    assert changes[-1].cause == "broken.py, line 2: bad"
-
-
-def test_close(make_manager, stored):
-    """The server ends and all is finished → True, and every version is unloaded."""
-    manager = make_manager()
-    version = manager.register(Registration(stored(), workers=2))
-    assert manager.close(SECONDS)
-    assert version.pool.state is State.UNLOADED
-
-
-def test_close_without_grace(make_manager, stored):
-    """The server ends and a worker does not → it is killed after the grace, and False is returned."""
-    engine = FakeEngine()
-    manager = make_manager(engine)
-    version = manager.register(Registration(stored(), wait=False))
-    assert not manager.close(0.0)
-    assert engine.workers[0].killed == "the server was stopped"
-    assert version.pool.state is State.UNLOADED
-
-
-@pytest.mark.slow
-def test_listener_ends_with_the_present_state(make_manager, stored):
-    """Changes come from several threads at once → the last one that a listener hears is the present state."""
-    engine, told, wrong = FakeEngine(), [], []
-    manager = make_manager(engine)
-    manager.listen(told.append)
-    pool = manager.register(Registration(stored(), workers=4, wait=False)).pool
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for number in range(100):
-            threads = [threading.Thread(target=worker.become_ready) for worker in engine.live]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            if (told[-1].state, told[-1].ready_workers) != (State.ACTIVE, 4):
-                wrong.append((number, told[-1]))
-            pool.scale(0)
-            for worker in engine.live:
-                worker.exit()
-            pool.scale(4)
-    finally:
-        sys.setswitchinterval(interval)
-    assert not wrong

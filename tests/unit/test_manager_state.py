@@ -1,14 +1,15 @@
 """What a manager keeps on the disk, and what it makes of it at the next start; with the fake engine and real archives."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import FakeEngine
+from fakes import SECONDS, FakeEngine
 
 from servegrpc.core.model import State
 from servegrpc.core.registration import Registration
 from servegrpc.core.state import StateStore
-from servegrpc.errors import ModelLoadFailed, ModelNotFound, ServerError
+from servegrpc.errors import Draining, ModelLoadFailed, ModelNotFound, ServerError
 
 
 @pytest.fixture
@@ -62,15 +63,16 @@ def test_registration_that_went_on_is_saved(restart, stored):
 
 
 def test_registration_cut_off_by_the_end(restart, stored, make_manager, tmp_path):
-    """The server stops while a model loads → after a restart it is not there."""
+    """The server stops while a model loads → the caller is told so, and after a restart it is not there."""
     state, engine = StateStore(tmp_path / "state"), FakeEngine()
     manager = make_manager(engine, state=state)
-    caller = threading.Thread(target=manager.register, args=(Registration(stored()),))
-    caller.start()
-    engine.wait_started(1)
-    manager.drain(0.0)
-    engine.workers[0].exit()
-    caller.join()
+    with ThreadPoolExecutor() as threads:
+        registering = threads.submit(manager.register, Registration(stored()))
+        engine.wait_started(1)
+        manager.drain(0.0)
+        engine.workers[0].exit()
+    with pytest.raises(Draining, match="The server is stopping"):
+        registering.result()
     state.close()
     assert restart().restore() == []
 
@@ -129,6 +131,19 @@ def test_the_first_is_loaded_last(restart, stored):
     manager = restart()
     manager.restore()
     assert manager.registry.model("digits").default_version == "1.0"
+
+
+def test_failed_default_is_removed(restart, stored):
+    """The default version fails to load, and is removed while another is there → after a restart that one is there, as the default."""
+    manager = restart()
+    manager.register(Registration(stored(handler="broken.py"), wait=False))
+    manager.register(Registration(stored(version="2.0")))
+    pool = manager.registry.get("digits").pool
+    assert pool.wait(lambda: pool.state is State.FAILED, SECONDS)
+    manager.remove_failed("digits", "1.0")
+    manager = restart()
+    manager.restore()
+    assert shown(manager) == [("digits", ["2.0"], "2.0")]
 
 
 def test_default_is_gone_for_a_while(restart, stored, tmp_path):
