@@ -68,7 +68,7 @@ Examples:
 def serve(models: tuple[str, ...], config_file: Path | None, **options: object) -> None:
     """Serve models until Ctrl-C or SIGTERM.
 
-    Each ARCHIVE is a path, or a name in the model store; "all" stands for all that is there. When they are loaded, a line on
+    Each ARCHIVE is a name in the model store, else a path; "all" stands for all of the model store. When they are loaded, a line on
     standard output says which ports are served; a second Ctrl-C ends at once, without waiting for running calls.
     """
     torchserve = TorchServeOptions({name: options.pop(name) for name in NAMES}, environment())
@@ -129,14 +129,15 @@ def _registrations(config: ServerConfig) -> Iterator[Registration]:
     for model in config.models:
         if isinstance(model, ModelEntry):
             given = {name: getattr(model, name) for name in GivenSettings.__dataclass_fields__}
-            yield Registration(_source(model.archive), model.name, model.handler, _name_of(model.archive), model.default, **given)
-        elif model == "all" and not Path(model).exists():
+            source = _source(model.archive, config.model_store)
+            yield Registration(source, model.name, model.handler, _name_of(model.archive), model.default, **given)
+        elif model == "all":
             yield from (Registration(name, fallback_name=_name_of(name)) for name in _stored(config))
         else:
             name, separator, archive = model.partition("=")
             if not separator or "/" in name:  # a path or URL that has the sign somewhere
                 name, archive = "", model
-            yield Registration(_source(archive), name, fallback_name=_name_of(archive))
+            yield Registration(_source(archive, config.model_store), name, fallback_name=_name_of(archive))
 
 
 def _stored(config: ServerConfig) -> list[str]:
@@ -145,9 +146,11 @@ def _stored(config: ServerConfig) -> list[str]:
     return archive_names(config.model_store)
 
 
-def _source(archive: str) -> str:
+def _source(archive: str, store: Path | None) -> str:
+    """Return a name in the model store as it is, else a path that is there in whole."""
     path = Path(archive)
-    return str(path.resolve()) if path.exists() else archive
+    stored = store is not None and path.name == archive and (store / archive).exists()
+    return str(path.resolve()) if path.exists() and not stored else archive
 
 
 def _name_of(archive: str) -> str:

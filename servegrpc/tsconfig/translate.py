@@ -173,7 +173,7 @@ def _add_models(given: Mapping[str, str], result: Translation) -> None:
             result.without_effect["load_models"] = "the models are those of model_snapshot"
     elif "load_models" in given:
         names = (part.strip() for part in given["load_models"].split(","))
-        result.settings["models"] = [name for name in names if name not in ("", "none")]
+        result.settings["models"] = ["all" if name.lower() == "all" else name for name in names if name not in ("", "none")]
     if "models" in given:
         tables: dict[str, dict[str, object]] = {}
         for name, version, entry in _entries("models", _json("models", given["models"])):

@@ -254,6 +254,14 @@ def test_snapshot(start, store):
         assert client.model("echo").versions[0].settings.batch_size == 5
 
 
+def test_files_of_the_working_folder(start, store):
+    """Files of the working folder have the names of archives, or `all` → what is in the model store goes before them."""
+    text = f"{PORTS}model_store={store}\nload_models=second=about.mar,All\ndisable_token_authorization=true\n"
+    files = {"config.properties": text, "about.mar": "", "echo.mar": "", "all": "", "All": ""}
+    server, _ = start("--ts-config", "config.properties", files=files)
+    assert server.ready_line.split("models=")[1].strip() == "second:1.0,about:1.0,echo:1.0,environment:1.0"
+
+
 BARE_HANDLER = """
 def handle(data, context):
     return [{"row": type(row).__name__, "limit": context.system_properties["limit_max_image_pixels"]} for row in data or []]

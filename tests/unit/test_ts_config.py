@@ -65,6 +65,7 @@ def test_defaults():
         ("metrics_address=unix:/tmp/x.sock", "metrics_address", "127.0.0.1:8082"),
         ("model_store=store", "model_store.name", "store"),
         ("load_models=all", "models", ("all",)),
+        ("load_models=ALL", "models", ("all",)),
         ("load_models=a=a.mar, my model.mar,", "models", ("a=a.mar", "my model.mar")),
         ("load_models=none", "models", ()),
         ("default_workers_per_model=3", "workers", 3),
