@@ -182,7 +182,8 @@ def _add_models(given: Mapping[str, str], result: Translation) -> None:
 
 
 def _registered(name: str, entry: Mapping[str, object]) -> dict[str, object]:
-    model = {"archive": str(entry.get("marName", "")), "name": name, **_model_numbers("model_snapshot", entry)}
+    zeros = {_MODEL_NUMBERS[theirs][0]: 0 for theirs in ("minWorkers", "maxBatchDelay") if entry.get(theirs) == 0}
+    model = {"archive": str(entry.get("marName", "")), "name": name, **_model_numbers("model_snapshot", entry), **zeros}
     return {**model, "default": True} if entry.get("defaultVersion") is True else model
 
 

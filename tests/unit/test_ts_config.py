@@ -16,7 +16,7 @@ from servegrpc.tsconfig.translate import translate
 
 SNAPSHOT = {
     "name": "20261123065047854-shutdown.cfg",
-    "modelCount": 2,
+    "modelCount": 3,
     "created": 1795416647854,
     "models": {
         "m": {
@@ -32,6 +32,7 @@ SNAPSHOT = {
                 "runtimeType": "python",
             },
             "2.0": {"defaultVersion": True, "marName": "m-2.mar", "minWorkers": 1, "maxWorkers": 1, "batchSize": 1, "maxBatchDelay": 0},
+            "3.0": {"defaultVersion": False, "marName": "m-3.mar", "minWorkers": 0, "maxWorkers": 0, "batchSize": 1, "maxBatchDelay": 100},
         }
     },
 }
@@ -140,10 +141,11 @@ def test_models_json():
 def test_snapshot():
     """The file has a snapshot → its models with all their settings and the default, and not those of load_models."""
     translation = translate({"model_snapshot": json.dumps(SNAPSHOT), "load_models": "all"})
-    first, second = load_config(None, {}, values=translation.settings).models
+    first, second, third = load_config(None, {}, values=translation.settings).models
     assert (first.archive, first.name, first.workers, first.max_workers, first.batch_size) == ("m-1.mar", "m", 2, 4, 8)
     assert (first.max_batch_delay_seconds, first.response_timeout_seconds, first.startup_timeout_seconds) == (0.05, 30, 60)
     assert (first.default, second.default) == (False, True)
+    assert (second.max_batch_delay_seconds, third.workers, third.max_workers) == (0, 0, None)
     assert translation.without_effect == {"load_models": "the models are those of model_snapshot"}
 
 
@@ -167,7 +169,11 @@ def test_snapshot_as_torchserve_writes_it(tmp_path):
     escaped = json.dumps(SNAPSHOT, indent=2).replace("\n", r"\n").replace('":', r'"\:')
     translation = read(tmp_path, WRITTEN % escaped)
     models = load_config(None, {}, values=translation.settings).models
-    assert [(model.archive, model.workers, model.default) for model in models] == [("m-1.mar", 2, False), ("m-2.mar", 1, True)]
+    assert [(model.archive, model.workers, model.default) for model in models] == [
+        ("m-1.mar", 2, False),
+        ("m-2.mar", 1, True),
+        ("m-3.mar", 0, False),
+    ]
     assert set(translation.without_effect) == {"inference_address", "load_models"}
 
 
