@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from servegrpc.core.model_config import LARGEST
 from servegrpc.core.registration import MAX_WORKERS, Defaults, GivenSettings
 from servegrpc.errors import InvalidInput
 
@@ -25,9 +26,9 @@ class ModelTable(BaseModel):
     max_workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)  # more than `workers`: their number follows the load
     batch_size: int | None = Field(default=None, ge=1, le=65536)
     max_batch_delay_seconds: float | None = Field(default=None, ge=0, le=3600)
-    response_timeout_seconds: float | None = Field(default=None, ge=0.001, le=86400)
-    startup_timeout_seconds: float | None = Field(default=None, ge=0.001, le=86400)
-    max_queue_size: int | None = Field(default=None, ge=1, le=1_000_000)
+    response_timeout_seconds: float | None = Field(default=None, ge=0.001, le=LARGEST)
+    startup_timeout_seconds: float | None = Field(default=None, ge=0.001, le=LARGEST)
+    max_queue_size: int | None = Field(default=None, ge=1, le=LARGEST)
 
     def given(self) -> GivenSettings:
         """Return the same for the core."""
@@ -65,8 +66,8 @@ class ServerConfig(BaseModel):
     workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] | Literal["per-core"] | None = None  # per model; None: one, or one per GPU
     cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
-    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
-    max_streams_per_connection: int | None = Field(default=None, ge=1, le=2**31 - 1)  # calls of one connection at once; None: any number
+    max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=LARGEST)
+    max_streams_per_connection: int | None = Field(default=None, ge=1, le=LARGEST)  # calls of one connection at once; None: any number
     drain_seconds: float = Field(default=30.0, ge=0)
     inference_connection_age_seconds: float | None = Field(default=None, gt=0)  # then clients are asked to connect anew
     inference_connection_grace_seconds: float | None = Field(default=None, ge=0)  # then the old connection is cut; None: never

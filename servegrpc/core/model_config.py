@@ -12,7 +12,7 @@ from typing import TypeGuard
 from servegrpc.errors import InvalidArchive
 from servegrpc.tensors import Declaration, parse_declaration
 
-_LARGEST = 2**31 - 1  # the API carries these numbers as int32
+LARGEST = 2**31 - 1  # the API carries these numbers as int32
 _WITHOUT_EFFECT = {
     ("torchrun", "parallelType", "parallelLevel"): "a worker is one process with one device",
     ("useJobTicket",): "requests wait while all workers are busy, jobQueueSize of them",
@@ -119,7 +119,7 @@ class _Reader:
         self._lines = lines
         self._name = name
 
-    def whole(self, key: str, *, at_least: int, at_most: int = _LARGEST) -> int | None:
+    def whole(self, key: str, *, at_least: int, at_most: int = LARGEST) -> int | None:
         if key not in self._raw:
             return None
         value = self._raw[key]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from servegrpc.core.model import ModelSettings
-from servegrpc.core.model_config import ModelConfig
+from servegrpc.core.model_config import LARGEST, ModelConfig
 from servegrpc.errors import InvalidInput
 
 MAX_WORKERS = 1024
@@ -100,10 +100,10 @@ def check_numbers(given: GivenSettings) -> None:
     limits: dict[str, tuple[float | None, float, float]] = {
         "settings.batch_size": (given.batch_size, 1, 65536),
         "settings.max_batch_delay": (given.max_batch_delay_seconds, 0, 3600),
-        "settings.response_timeout": (given.response_timeout_seconds, 0.001, 86400),
-        "settings.startup_timeout": (given.startup_timeout_seconds, 0.001, 86400),
-        "settings.max_queue_size": (given.max_queue_size, 1, 1_000_000),
+        "settings.response_timeout": (given.response_timeout_seconds, 0.001, LARGEST),
+        "settings.startup_timeout": (given.startup_timeout_seconds, 0.001, LARGEST),
+        "settings.max_queue_size": (given.max_queue_size, 1, LARGEST),
     }
     for name, (value, least, most) in limits.items():
         if value is not None and not least <= value <= most:
-            raise InvalidInput(f"{name} must be {least:g} to {most:g}, not {value:g}.", field=name)
+            raise InvalidInput(f"{name} must be {least:g} to {most:.15g}, not {value:g}.", field=name)

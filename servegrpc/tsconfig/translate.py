@@ -22,6 +22,12 @@ _MODEL_DEFAULTS = {
     "default_startup_timeout": "startup_timeout_seconds",
     "job_queue_size": "max_queue_size",
 }
+_LARGEST = 2**31 - 1
+_POSITIVE = (  # keys for which zero or less says nothing
+    *("default_response_timeout", "default_startup_timeout", "job_queue_size", "max_request_size", "token_expiration_min"),
+    *("grpc_inference_max_connection_age_ms", "grpc_management_max_connection_age_ms"),
+)
+_NOT_NEGATIVE = ("number_of_gpu", "default_workers_per_model")
 _MODEL_NUMBERS = {  # of the JSON of `models` and `model_snapshot`: our name, and how many of its unit are one of ours
     "minWorkers": ("workers", 1),
     "maxWorkers": ("max_workers", 1),
@@ -47,6 +53,7 @@ def translate(properties: Mapping[str, str]) -> Translation:
     """
     given = {key: value.strip() for key, value in properties.items() if value.strip()}
     result = Translation()
+    _limit_numbers(given, result)
     for key, value in given.items():
         if key in _SIMPLE:
             name, convert = _SIMPLE[key]
@@ -62,6 +69,21 @@ def translate(properties: Mapping[str, str]) -> Translation:
     _add_tls(given, result)
     _add_models(given, result)
     return result
+
+
+def _limit_numbers(given: dict[str, str], result: Translation) -> None:
+    """Put what TorchServe takes and we do not into our limits, and tell so."""
+    for key in (*_POSITIVE, *_NOT_NEGATIVE):
+        try:
+            number = float(given.get(key, "1"))
+        except ValueError:
+            continue  # refused where it is read
+        if number <= 0 and key in _POSITIVE:
+            result.without_effect[key] = f"{given.pop(key)} counts as not given"
+        elif number < 0 or (number > _LARGEST and key == "max_request_size"):
+            limit = int(max(0, min(number, _LARGEST)))
+            result.without_effect[key] = f"{given[key]} counts as {limit}"
+            given[key] = str(limit)
 
 
 def _text(_: str, value: str) -> str:
@@ -168,7 +190,7 @@ def _add_models(given: Mapping[str, str], result: Translation) -> None:
     if "model_snapshot" in given:
         snapshot = _object("model_snapshot", _json("model_snapshot", given["model_snapshot"]))
         entries = _entries("model_snapshot", snapshot.get("models", {}))
-        result.settings["models"] = [_registered(name, entry) for name, _, entry in entries]
+        result.settings["models"] = [_registered(name, version, entry, result) for name, version, entry in entries]
         if "load_models" in given:
             result.without_effect["load_models"] = "the models are those of model_snapshot"
     elif "load_models" in given:
@@ -177,13 +199,14 @@ def _add_models(given: Mapping[str, str], result: Translation) -> None:
     if "models" in given:
         tables: dict[str, dict[str, object]] = {}
         for name, version, entry in _entries("models", _json("models", given["models"])):
-            tables.setdefault(name, {})[version] = _model_numbers("models", entry)
+            tables.setdefault(name, {})[version] = _model_numbers(f"models: {name} {version}", entry, result)
         result.settings["model_settings"] = tables
 
 
-def _registered(name: str, entry: Mapping[str, object]) -> dict[str, object]:
+def _registered(name: str, version: str, entry: Mapping[str, object], result: Translation) -> dict[str, object]:
+    numbers = _model_numbers(f"model_snapshot: {name} {version}", entry, result)
     zeros = {_MODEL_NUMBERS[theirs][0]: 0 for theirs in ("minWorkers", "maxBatchDelay") if entry.get(theirs) == 0}
-    model = {"archive": str(entry.get("marName", "")), "name": name, **_model_numbers("model_snapshot", entry), **zeros}
+    model = {"archive": str(entry.get("marName", "")), "name": name, **numbers, **zeros}
     return {**model, "default": True} if entry.get("defaultVersion") is True else model
 
 
@@ -207,15 +230,18 @@ def _object(key: str, value: object) -> dict[str, object]:
     return value
 
 
-def _model_numbers(key: str, entry: Mapping[str, object]) -> dict[str, object]:
+def _model_numbers(where: str, entry: Mapping[str, object], result: Translation) -> dict[str, float]:
     """Return what is there and above zero; TorchServe ignores the rest."""
-    numbers: dict[str, object] = {}
+    numbers: dict[str, float] = {}
     for theirs, (ours, unit) in _MODEL_NUMBERS.items():
         value = entry.get(theirs)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise InvalidInput(f"{key}: {theirs} must be a number, not {json.dumps(value)}.", field=key)
+            raise InvalidInput(f"{where}: {theirs} must be a number, not {json.dumps(value)}.", field=where.partition(":")[0])
         if value > 0:
             numbers[ours] = int(value) if unit == 1 else value / unit
+    if numbers.get("max_workers", math.inf) < numbers.get("workers", 0):
+        del numbers["max_workers"]
+        result.without_effect[f"{where}: maxWorkers"] = "it is less than minWorkers"
     return numbers

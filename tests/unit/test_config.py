@@ -43,6 +43,7 @@ def test_overrides(file):
     [
         ("wrokers = 2", "Bad setting: .*wrokers: Extra inputs are not permitted"),
         ("workers = -1", r"Bad setting: .*workers\S*: Input should be greater than or equal to 0"),
+        ("max_message_bytes = 4294967296", "Bad setting: .*max_message_bytes: "),
         ("cpus = 0", "Bad setting: .*cpus: "),
         ('log_level = "loud"', "Bad setting: .*log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ('workers = "many"\ncpus = "all"', r"workers\S*: .*; cpus: "),

@@ -122,8 +122,8 @@ def test_missing_archive(manager, tmp_path):
         ("max_workers", 1025, "max_workers must be 0 to 1024, not 1025"),
         ("batch_size", 0, "settings.batch_size must be 1 to 65536, not 0"),
         ("max_batch_delay_seconds", -0.5, "settings.max_batch_delay must be 0 to 3600, not -0.5"),
-        ("response_timeout_seconds", 0, "settings.response_timeout must be 0.001 to 86400, not 0"),
-        ("startup_timeout_seconds", float("nan"), "settings.startup_timeout must be 0.001 to 86400, not nan"),
+        ("response_timeout_seconds", 0, "settings.response_timeout must be 0.001 to 2147483647, not 0"),
+        ("startup_timeout_seconds", float("nan"), "settings.startup_timeout must be 0.001 to 2147483647, not nan"),
         ("max_queue_size", 0, "settings.max_queue_size must be 1 to "),
     ],
 )

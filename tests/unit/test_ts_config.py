@@ -112,13 +112,13 @@ def test_key(text, field, expected):
     [
         ("grpc_inference_port=high", "grpc_inference_port must be a whole number, not 'high'"),
         ("job_queue_size=many", "job_queue_size must be a whole number, not 'many'"),
-        ("job_queue_size=-1", "model_defaults.max_queue_size: Input should be greater"),
+        ("default_workers_per_model=1025", "workers"),
         ("token_expiration_min=soon", "token_expiration_min must be a number of minutes"),
         ("token_expiration_min=inf", "token_lifetime_seconds: Input should be a finite number"),
         ("models={", "models is not valid JSON"),
         ("models=[]", r"models must hold objects .*; \[\] is none"),
-        ('models={"m": {"1.0": {"batchSize": "4"}}}', 'models: batchSize must be a number, not "4"'),
-        ('models={"m": {"1.0": {"batchSize": Infinity}}}', "models: batchSize must be a number, not Infinity"),
+        ('models={"m": {"1.0": {"batchSize": "4"}}}', 'models: m 1.0: batchSize must be a number, not "4"'),
+        ('models={"m": {"1.0": {"batchSize": Infinity}}}', "models: m 1.0: batchSize must be a number, not Infinity"),
         ('model_snapshot={"models": {"m": 3}}', "model_snapshot must hold objects .*; 3 is none"),
         ("enable_grpc_ssl=true\ncertificate_file=c.pem", "enable_grpc_ssl needs certificate_file and private_key_file"),
         ("blacklist_env_vars=(", "blocked_environment: Value error, is no regular expression"),
@@ -136,6 +136,48 @@ def test_models_json():
     given = config.defaults().versions["m", "1.0"]
     assert (given.workers, given.max_workers, given.batch_size, given.max_batch_delay_seconds) == (1, 3, None, 0.02)
     assert given.response_timeout_seconds == 9
+
+
+@pytest.mark.parametrize("key", ["models", "model_snapshot"])
+def test_more_workers_at_least_than_at_most(key):
+    """A version has more workers at least than at most → the most is named as without effect."""
+    models = {"m": {"1.0": {"minWorkers": 2, "maxWorkers": 1}, "2.0": {"minWorkers": 1, "maxWorkers": 1}}}
+    translation = translate({key: json.dumps({"models": models} if key == "model_snapshot" else models)})
+    assert translation.without_effect == {f"{key}: m 1.0: maxWorkers": "it is less than minWorkers"}
+    config = load_config(None, {}, values=translation.settings)
+    first = config.models[0] if config.models else config.defaults().versions["m", "1.0"]
+    assert (first.workers, first.max_workers) == (2, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "counts_as"),
+    [
+        ("default_response_timeout", "0", None),
+        ("default_startup_timeout", "-1", None),
+        ("job_queue_size", "0", None),
+        ("token_expiration_min", "0.0", None),
+        ("grpc_inference_max_connection_age_ms", "0", None),
+        ("grpc_management_max_connection_age_ms", "-5", None),
+        ("max_request_size", "0", None),
+        ("max_request_size", "4294967296", "2147483647"),
+        ("number_of_gpu", "-1", "0"),
+        ("default_workers_per_model", "-1", "0"),
+    ],
+)
+def test_number_out_of_range(key, value, counts_as):
+    """A number that TorchServe takes means nothing here → the next one that does, or none, and it is named."""
+    translation = translate({key: value})
+    assert translation.without_effect == {key: f"{value} counts as {counts_as or 'not given'}"}
+    assert translation.settings == translate({key: counts_as} if counts_as else {}).settings
+    load_config(None, {}, values=translation.settings)
+
+
+@pytest.mark.parametrize("key", ["default_response_timeout", "default_startup_timeout", "job_queue_size", "max_request_size"])
+def test_large_number(key):
+    """A number is as large as TorchServe takes → it is taken, and nothing named."""
+    translation = translate({key: str(2**31 - 1)})
+    load_config(None, {}, values=translation.settings)
+    assert translation.without_effect == {}
 
 
 def test_snapshot():

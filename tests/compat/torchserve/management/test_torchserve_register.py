@@ -61,6 +61,15 @@ def test_register_with_settings(torchserve, put):
     assert [described[key] for key in ("batchSize", "maxBatchDelay", "responseTimeout", "startupTimeout")] == [2, 5, 77, 88]
 
 
+def test_register_with_the_longest_times(torchserve, registered):
+    """The largest numbers that the call can carry are given as time-outs → they hold, and the model is served."""
+    longest = 2**31 - 1
+    name = registered(fields={"response_timeout": longest, "startup_timeout": longest})
+    (described,) = torchserve.describe(name)
+    assert (described["responseTimeout"], described["startupTimeout"]) == (longest, longest)
+    assert torchserve.predict(name) == b"x"
+
+
 def test_register_with_the_archives_settings(torchserve, registered):
     """Settings of the archive, none given → they count, its number of workers goes before the one given."""
     name = registered(config="minWorkers: 2\nmaxWorkers: 3\nbatchSize: 4\nmaxBatchDelay: 20\nresponseTimeout: 33\nstartupTimeout: 44")
