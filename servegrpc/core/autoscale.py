@@ -1,6 +1,6 @@
 """Keeps the number of a version's workers between two bounds, by how long its requests wait.
 
-    check, every half second:   requests waited too long, 4 times in a row → one worker more
+    check, every half second:   requests waited too long, or in vain, 4 times in a row → one worker more
                                 a worker was idle in 9 of 10 checks of a minute → one worker less
 
 The two rules are far apart on purpose, so that the number does not swing. It looks at a pool from outside, and changes it by `scale` only.
@@ -18,7 +18,7 @@ import structlog
 from servegrpc.core.model import State
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.timer import Timer
-from servegrpc.errors import Draining
+from servegrpc.errors import Draining, QueueFull
 
 log = structlog.get_logger()
 
@@ -43,6 +43,7 @@ class Autoscaler:
         self._round = 0  # a check of an earlier one does nothing
         self._handed_over = 0
         self._waited = 0.0
+        self._in_vain = 0
         self._restart_count()
 
     def bound(self, min_workers: int, max_workers: int) -> None:
@@ -85,11 +86,17 @@ class Autoscaler:
         self._long_waits = self._long_waits + 1 if waited > limit else 0
 
     def _queue_seconds(self) -> float:
-        """How long the requests handed over since the last check had waited, on average; inf when there were none but some wait."""
+        """How long the requests handed over since the last check had waited, on average.
+
+        Infinite when some were refused by a full queue or waited until it was too late, or when none were handed over but some wait.
+        """
         seen = self._pool.stats.queue_seconds
         count, total = sum(seen.counts), seen.sum
         handed_over, waited = count - self._handed_over, total - self._waited
         self._handed_over, self._waited = count, total
+        before, self._in_vain = self._in_vain, self._pool.stats.refused[QueueFull.reason] + self._pool.stats.expired
+        if self._in_vain > before:
+            return math.inf
         if handed_over:
             return waited / handed_over
         return math.inf if len(self._pool.queue) and not self._pool.queue.has_idle_worker else 0.0

@@ -148,6 +148,7 @@ class WorkerPool:
             any(record.set_flags(request, left=True) for record in self.records())
             return False
         self.stats.replies[Code.CANCELLED] += 1
+        self.stats.expired += request.deadline <= monotonic()
         self._end_if_done(request.sequence)
         if not self.target:
             self._leave()
@@ -206,6 +207,7 @@ class WorkerPool:
         assignment = self.queue.assign(now, calls=self._pace.calls, prefetch=self._pace.prefetch, service_seconds=service)
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
             self.pump()
+        self.stats.expired += len(assignment.dropped)
         for request in assignment.dropped:
             self._answer(request, Reply(error=self._verdicts.late(request, now, service)))
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:

@@ -19,6 +19,7 @@ class PoolStats:
         self.accepted = 0  # requests; each will be among the replies
         self.replies: Counter[int] = Counter(dict.fromkeys(Code, 0))  # by status code; all there, so that adding one is one step
         self.refused: Counter[str] = Counter()  # by reason; these were not accepted
+        self.expired = 0  # requests whose deadline passed, or could not be met any more, while they waited
         self.request_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to reply
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over
         self.batch_size = Histogram(SIZE_BUCKETS)

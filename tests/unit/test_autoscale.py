@@ -1,6 +1,8 @@
 """Between two bounds, by how long requests wait; each run of the timer is one check, so that no time passes."""
 
 import itertools
+import math
+from time import monotonic
 
 import pytest
 from fakes import FakeEngine, ManualTimer
@@ -8,9 +10,11 @@ from fakes import FakeEngine, ManualTimer
 from servegrpc.core.autoscale import CHECKS_TO_GROW, CHECKS_TO_SHRINK, Autoscaler
 from servegrpc.core.engine import HandlerSpec
 from servegrpc.core.model import ModelSettings
+from servegrpc.core.pace import ServiceTime
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.request import Request
+from servegrpc.errors import QueueFull, WouldMissDeadline
 
 ids = itertools.count()
 
@@ -38,11 +42,12 @@ class Model:
             elif not any(record.id == worker.spec.worker_id and record.state.name == "READY" for record in self.pool.records()):
                 worker.become_ready()
 
-    def send(self, age=0.0):
-        """Send a request that came so many seconds ago."""
-        request = Request(b"", 0, str(next(ids)), lambda reply: None)
+    def send(self, age=0.0, deadline=math.inf):
+        """Send a request that came so many seconds ago; returns it."""
+        request = Request(b"", 0, str(next(ids)), lambda reply: None, deadline)
         request.arrived -= age
         self.pool.submit(request)
+        return request
 
     def answer(self):
         """Answer all that was handed over."""
@@ -87,6 +92,46 @@ def test_stuck_queue():
     model.check(1)  # takes note of the first
     model.check(CHECKS_TO_GROW)
     assert model.pool.target == 2
+
+
+def test_refused_by_a_full_queue():
+    """Few may wait and the others are refused, those handed over had waited for a short time only → that is a long wait too."""
+    model = Model(1, 2, max_queue_size=1)
+    for _ in range(CHECKS_TO_GROW):
+        while len(model.pool.queue) < 1:
+            model.send()
+        with pytest.raises(QueueFull):
+            model.send()
+        model.answer()
+        model.check()
+    assert model.pool.target == 2
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["dropped", "given up by its caller"])
+def test_deadline_passes_in_the_queue(leaves):
+    """A request waits until its deadline has passed, in each check, the others a short time only → that is a long wait too."""
+    model = Model(1, 2)
+    for _ in range(CHECKS_TO_GROW):
+        while len(model.pool.queue) < 1:
+            model.send()  # until the worker has no room
+        late = model.send(age=0.01, deadline=monotonic())
+        if leaves:
+            model.pool.cancel(late)
+        model.answer()
+        model.check()
+    assert model.pool.target == 2
+
+
+def test_hopeless_from_the_start():
+    """Callers give the model less time than it takes, and it has nothing else to do → no worker more, which would not help them."""
+    model = Model(1, 2)
+    for _ in range(ServiceTime.MIN_HAND_OVERS):
+        model.pool._service.learn(0.5, monotonic())
+    for _ in range(CHECKS_TO_GROW):
+        with pytest.raises(WouldMissDeadline):
+            model.send(deadline=monotonic() + 0.1)
+        model.check()
+    assert model.pool.target == 1
 
 
 def test_delay_asked_for():
