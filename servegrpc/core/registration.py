@@ -37,7 +37,7 @@ class Registration(GivenSettings):
     handler: str = ""
     fallback_name: str = ""  # for an archive that names no model
     make_default: bool = False
-    fallback_workers: int | None = None  # where the archive says nothing; in place of the server's default
+    fallback_workers: int | None = None  # where the archive says nothing; in place of what the server says
     wait: bool = True
 
 
@@ -74,7 +74,8 @@ def worker_bounds(registration: Registration, config: ModelConfig, defaults: Ite
     Who says the least says the most too; one who says only the most bounds the number that another gives.
     """
     pairs = [(registration.workers, registration.max_workers), (config.min_workers, config.max_workers)]
-    pairs += [(given.workers, given.max_workers) for given in defaults]
+    if registration.fallback_workers is None:
+        pairs += [(given.workers, given.max_workers) for given in defaults]
     high: int | None = None
     for least, most in (*pairs, (default, None)):
         high = most if high is None else high

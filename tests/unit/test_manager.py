@@ -57,6 +57,14 @@ def test_servers_defaults(make_manager, stored):
     assert (version.autoscaler.min_workers, version.autoscaler.max_workers) == (2, 3)
 
 
+@pytest.mark.parametrize(("config", "expected"), [(None, (4, 4)), ("minWorkers: 2\nmaxWorkers: 3", (2, 3))])
+def test_fallback_workers(make_manager, stored, config, expected):
+    """A caller gives a number of workers for when the archive says nothing → it goes before the server's, and after the archive's."""
+    defaults = Defaults(GivenSettings(workers=5), {("digits", "1.0"): GivenSettings(workers=1, max_workers=6)})
+    version = make_manager(defaults=defaults).register(Registration(stored(config=config), fallback_workers=4))
+    assert (version.autoscaler.min_workers, version.autoscaler.max_workers) == expected
+
+
 def test_default_handler(make_manager, tmp_path):
     """The archive names no handler and the server has a default one → that is used."""
     (tmp_path / "store" / "bare").mkdir(parents=True)
