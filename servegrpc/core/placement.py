@@ -30,11 +30,17 @@ class DeviceSlots:
         self._lock = threading.Lock()
         self._workers: Counter[int] = Counter()
 
+    def candidates(self, device_type: str = "", device_ids: Sequence[int] = ()) -> Sequence[int]:
+        """Return the GPUs that a model may use, none for the CPU; with an id that does not exist all (TorchServe `Model.setDeviceIds`)."""
+        if device_type == "cpu":
+            return ()
+        return device_ids if device_ids and max(device_ids) < self.gpus else range(self.gpus)
+
     def take(self, device_type: str = "", device_ids: Sequence[int] = ()) -> Device:
-        """Take a slot; give it back with `give_back`. Ids that do not exist are ignored when none of those asked for exists."""
-        if device_type == "cpu" or self.gpus == 0:
+        """Take a slot; give it back with `give_back`."""
+        candidates = self.candidates(device_type, device_ids)
+        if not candidates:
             return CPU
-        candidates = [index for index in device_ids if 0 <= index < self.gpus] or range(self.gpus)
         with self._lock:
             index = min(candidates, key=lambda gpu: self._workers[gpu])
             self._workers[index] += 1

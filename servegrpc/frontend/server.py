@@ -57,10 +57,11 @@ class Server:
         gpus = _gpus(config)
         default_workers = (gpus or config.cpus or count_cpus()) if config.workers == "per-core" else config.workers
         timer = Timer()
+        slots = DeviceSlots(gpus, config.cpus or count_cpus())
         self.manager = ModelManager(
             engine=ProcessEngine(timer),
             timer=timer,
-            slots=DeviceSlots(gpus, config.cpus or count_cpus()),
+            slots=slots,
             model_store=config.model_store,
             unpack_root=self._folder.path,
             default_workers=default_workers,
@@ -101,7 +102,7 @@ class Server:
         )
         self._management.add_to(self._management_server)
         self._torchserve = torchserve_management.TorchServeManagement(
-            self.manager, default_workers=config.workers if isinstance(config.workers, int) else 0
+            self.manager, slots, default_workers=config.workers if isinstance(config.workers, int) else 0
         )
         self._torchserve.add_to(self._management_server)
         oip_service.add_to_management(self._management_server)

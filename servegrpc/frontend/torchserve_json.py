@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import psutil
 
+from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.worker import WorkerRecord, WorkerState
 from servegrpc.frontend.devices import gpu_usage
@@ -20,12 +21,12 @@ def pretty(content: object) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def describe(version: ModelVersion, *, loaded_at_startup: bool) -> dict[str, object]:
+def describe(version: ModelVersion, slots: DeviceSlots, *, loaded_at_startup: bool) -> dict[str, object]:
     """Return the description of one version."""
     settings, config, pool = version.settings, version.archive.config, version.pool
     records = pool.records()
     stateful = bool(config.sequence_max_idle_seconds)
-    on_gpu = config.device_type == "gpu" or any(record.device.gpu is not None for record in records)
+    gpus = tuple(slots.candidates(config.device_type, config.device_ids))
     return {
         "modelName": version.name,
         "modelVersion": version.version,
@@ -41,8 +42,8 @@ def describe(version: ModelVersion, *, loaded_at_startup: bool) -> dict[str, obj
         "clientTimeoutInMills": _milliseconds(config.client_timeout_seconds),
         "parallelType": config.parallel_type,
         "parallelLevel": config.parallel_level or 0,
-        "deviceType": "gpu" if on_gpu else "cpu",
-        **({"deviceIds": list(config.device_ids)} if config.device_ids else {}),
+        "deviceType": "gpu" if gpus else "cpu",
+        **({"deviceIds": list(gpus)} if gpus and gpus == config.device_ids else {}),
         "continuousBatching": config.continuous_batching,
         "useJobTicket": config.use_job_ticket,
         "useVenv": config.use_venv,

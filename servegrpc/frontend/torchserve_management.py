@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from servegrpc.compat.torchserve import management_pb2 as pb
 from servegrpc.compat.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
 from servegrpc.core.manager import ModelManager
+from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
 from servegrpc.core.request import Request
@@ -50,8 +51,9 @@ Method = Callable[[Any, grpc.ServicerContext], pb.ManagementResponse]  # of any 
 class TorchServeManagement:
     """The six methods. `default_workers` is how many a model gets when neither caller nor archive says."""
 
-    def __init__(self, manager: ModelManager, *, default_workers: int = 0) -> None:
+    def __init__(self, manager: ModelManager, slots: DeviceSlots, *, default_workers: int = 0) -> None:
         self._manager = manager
+        self._slots = slots
         self._default_workers = default_workers
         self._ready_at = math.inf  # seconds since the epoch
 
@@ -173,7 +175,9 @@ class TorchServeManagement:
             _end(context, error, description_ending(error))
 
     def _described(self, *versions: ModelVersion, **more: object) -> pb.ManagementResponse:
-        described = [{**describe(version, loaded_at_startup=version.register_time <= self._ready_at), **more} for version in versions]
+        described = [
+            {**describe(version, self._slots, loaded_at_startup=version.register_time <= self._ready_at), **more} for version in versions
+        ]
         return pb.ManagementResponse(msg=pretty(described))
 
 
