@@ -113,6 +113,7 @@ def _locate(source: str, store: Path | None) -> Path:
         raise ArchiveNotFound(
             f'Archive "{source}" was not found: the model store {what}; set --model-store to the folder that holds the archives.',
             archive=source,
+            model_store=what,
         )
     else:
         found = store / path

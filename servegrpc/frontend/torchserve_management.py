@@ -33,6 +33,7 @@ from servegrpc.wire.torchserve_errors import (
     EmptyName,
     Ending,
     NamelessArchive,
+    NoModelStore,
     RelativeUrl,
     UnknownDefault,
     UrlRefused,
@@ -187,6 +188,8 @@ def _of_archive(error: ServeError, request: pb.RegisterModelRequest) -> ServeErr
         return NamelessArchive(error.message)
     if isinstance(error, ArchiveNotFound) and "://" in request.url:
         return DownloadFailed(error.message, archive=request.url)
+    if isinstance(error, ArchiveNotFound) and error.metadata.get("model_store") == "is not set":
+        return NoModelStore(error.message, archive=request.url)
     if isinstance(error, InvalidArchive) and "refused_url" in error.metadata:
         return UrlRefused(error.message, archive=request.url)
     return error

@@ -74,6 +74,10 @@ class UrlRefused(InvalidArchive):
     """The server does not download from an archive's address."""
 
 
+class NoModelStore(ArchiveNotFound):
+    """An archive is given by its name in the model store, and the server has none."""
+
+
 class DownloadFailed(ArchiveNotFound):
     """Nothing could be downloaded from an archive's address."""
 
@@ -150,6 +154,7 @@ MANAGEMENT: Mapping[type[ServeError], Words] = {  # TorchServe's texts are empty
     VersionExists: Words(Code.UNKNOWN, "Model version {model_version} is already registered for model {model_name}", CONFLICT),
     DefaultVersion: Words(Code.UNKNOWN, "Cannot remove default version for model {model_name}", INVALID_VERSION),
     ArchiveNotFound: Words(None, "Model not found at: {archive}", MODEL_NOT_FOUND),
+    NoModelStore: Words(None, "Model store has not been configured.", MODEL_NOT_FOUND),
     DownloadFailed: Words(Code.INVALID_ARGUMENT, "Failed to download archive from: {archive}", DOWNLOAD),
     UrlRefused: Words(Code.NOT_FOUND, "Given URL {archive} does not match any allowed URL(s)", MODEL_NOT_FOUND),
     InvalidArchive: Words(None, "", INVALID_MODEL),

@@ -113,6 +113,22 @@ def test_register_refused(torchserve, refused, fields, expected):
     assert refused(torchserve.manage, "RegisterModel", **fields) == expected
 
 
+@pytest.mark.slow
+def test_register_without_a_model_store(start_server, refused):
+    """The server has no model store, and the archive is given by name → NOT_FOUND that says so."""
+    client = TorchServeClient(start_server())
+    outcome = refused(client.manage, "RegisterModel", url="echo.mar")
+    client.close()
+    assert outcome == ("NOT_FOUND", "Model store has not been configured.", NOT_FOUND)
+
+
+def test_register_by_file_address(torchserve, put, store):
+    """A file address names an archive that the model store has too → it is served from there."""
+    name, file = put()
+    torchserve.manage("RegisterModel", url=f"file://{store}/{file}", initial_workers=1, synchronous=True)
+    assert torchserve.predict(name) == b"x"
+
+
 def test_register_without_a_name(torchserve, refused, put, store):
     """An archive that names no model, and a caller who does not either → INVALID_ARGUMENT."""
     folder = store / "nameless"
