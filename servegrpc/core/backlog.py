@@ -41,6 +41,11 @@ class Backlog(Generic[WorkerT]):
         """The number of requests that wait."""
         return self._waiting + self._held
 
+    def _check_room(self) -> None:
+        """Raise QueueFull when no request more may wait; needs the lock."""
+        if len(self) >= self.max_queue_size:
+            raise QueueFull(f"{len(self)} requests wait already", max_queue_size=self.max_queue_size)
+
     def put(self, request: Request) -> None:
         """Queue one request, without blocking; call `assign` next.
 
@@ -48,8 +53,7 @@ class Backlog(Generic[WorkerT]):
         when its sequence has ended. Of any size one request may wait.
         """
         with self._lock:
-            if self._waiting + self._held >= self.max_queue_size:
-                raise QueueFull(f"{len(self)} requests wait already", max_queue_size=self.max_queue_size)
+            self._check_room()
             if self.bytes and self.bytes + len(request.payload) > self.max_queue_bytes:
                 raise QueueFull(f"requests of {self.bytes} bytes wait already", max_queue_bytes=self.max_queue_bytes)
             if request.sequence:

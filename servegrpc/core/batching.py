@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from servegrpc.core.backlog import Backlog
 from servegrpc.core.request import Request
+from servegrpc.errors import QueueFull
 
 WorkerT = TypeVar("WorkerT")
 
@@ -44,9 +45,19 @@ class BatchQueue(Backlog[WorkerT]):
 
     MAX_IN_FLIGHT = 2
 
-    def __init__(self, batch_size: int, max_batch_delay_seconds: float, max_queue_size: int, max_queue_bytes: float = math.inf) -> None:
+    def __init__(
+        self,
+        batch_size: int,
+        max_batch_delay_seconds: float,
+        max_queue_size: int,
+        max_queue_bytes: float = math.inf,
+        *,
+        only_idle: bool = False,
+    ) -> None:
+        """With `only_idle` no request is queued but for an idle worker, one for each (TorchServe's job tickets)."""
         super().__init__(max_queue_size, max_queue_bytes)
         self.batch_size = batch_size
+        self._only_idle = only_idle
         self.max_batch_delay_seconds = max_batch_delay_seconds
         self._live = 0  # the slots of a live worker
         self._idle: list[WorkerT] = []  # live ones: those with room
@@ -58,6 +69,11 @@ class BatchQueue(Backlog[WorkerT]):
     def has_idle_worker(self) -> bool:
         """Whether a worker has nothing to do."""
         return bool(self._idle)
+
+    def _check_room(self) -> None:
+        if self._only_idle and len(self) >= len(self._idle):
+            raise QueueFull("no worker is idle, and with useJobTicket none waits", idle_workers=len(self._idle))
+        super()._check_room()
 
     def add_worker(self, worker: WorkerT, slots: int = 0) -> None:
         """Let a worker take batches; call `assign` next. With `slots`, as all have then or none, it is live."""

@@ -42,6 +42,7 @@ class ModelSettings:
     on_slow_reader: str = ""  # "pause" or "end"; else workers that run batches wait for a time
     stream_buffer_bytes: int = 4 * 1024 * 1024
     max_queue_bytes: int = 1024**3
+    use_job_ticket: bool = False  # no request waits for a busy worker
     on_worker_loss: str = "retry"  # or "fail": what becomes of the requests that a lost worker was running
     refuse_hopeless: bool = True  # requests that have less time left than answers take
     cool_down_seconds: float = 60.0  # after which a version whose workers kept ending is tried again; 0: never

@@ -15,7 +15,6 @@ from servegrpc.tensors import Declaration, parse_declaration
 LARGEST = 2**31 - 1  # the API carries these numbers as int32
 _WITHOUT_EFFECT = {
     ("torchrun", "parallelType", "parallelLevel"): "a worker is one process with one device",
-    ("useJobTicket",): "requests wait while all workers are busy, jobQueueSize of them",
     ("clientTimeoutInMills",): "requests are dropped at their callers' deadlines",
 }
 

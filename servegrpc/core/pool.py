@@ -47,7 +47,11 @@ class WorkerPool:
         self._verdicts = Verdicts(spec.model_name, spec.model_version)
         self.label = self._verdicts.label
         self.queue: BatchQueue[WorkerRecord] = BatchQueue(
-            settings.batch_size, settings.max_batch_delay_seconds, settings.max_queue_size, settings.max_queue_bytes
+            settings.batch_size,
+            settings.max_batch_delay_seconds,
+            settings.max_queue_size,
+            settings.max_queue_bytes,
+            only_idle=settings.use_job_ticket,
         )
         self.sequences = SequenceTable(
             self.label,

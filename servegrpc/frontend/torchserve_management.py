@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from servegrpc.compat.torchserve import management_pb2 as pb
 from servegrpc.compat.torchserve.inference_pb2 import PredictionResponse, PredictionsRequest
@@ -68,10 +68,9 @@ class TorchServeManagement:
             "SetDefault": (self.set_default, pb.SetDefaultRequest),
             "UnregisterModel": (self.unregister_model, pb.UnregisterModelRequest),
         }
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, pb.ManagementResponse]] = {
             name: grpc.unary_unary_rpc_method_handler(
-                _in_its_words(method),
-                request_deserializer=request.FromString,
+                _in_its_words(method, request),
                 response_serializer=pb.ManagementResponse.SerializeToString,
             )
             for name, (method, request) in methods.items()
@@ -218,16 +217,23 @@ def _ask_handler(version: ModelVersion, context: grpc.ServicerContext) -> dict[s
     return said if isinstance(said, dict) else {}
 
 
-def _in_its_words(method: Method) -> Method:
-    """Let a method end calls that fail as TorchServe does."""
+def _in_its_words(method: Method, message: type[Message]) -> Callable[[bytes, grpc.ServicerContext], pb.ManagementResponse]:
+    """Let a method end calls that fail as TorchServe does, those without a message too."""
 
-    def call(request: Any, context: grpc.ServicerContext) -> pb.ManagementResponse:  # noqa: ANN401 - of any message
+    def call(raw: bytes, context: grpc.ServicerContext) -> pb.ManagementResponse:
         try:
-            return method(request, context)
+            return method(_read(raw, message), context)
         except ServeError as error:
             _end(context, error, management_ending(error))
 
     return call
+
+
+def _read(raw: bytes, message: type[Message]) -> Message:
+    try:
+        return message.FromString(raw)
+    except DecodeError:
+        raise InvalidInput(f"The request is not a valid {message.DESCRIPTOR.name} message.") from None
 
 
 def _end(context: grpc.ServicerContext, error: ServeError, ending: Ending) -> NoReturn:

@@ -35,6 +35,25 @@ def batches(queue, now=0.0):
     return [(worker, [one.request_id for one in batch]) for worker, batch in queue.assign(now).batches]
 
 
+def test_only_for_idle_workers():
+    """None shall wait for a busy worker → each idle one lets one request in, until it is idle again; without one none is let in."""
+    queue = BatchQueue(4, 0.0, 100, only_idle=True)
+    with pytest.raises(QueueFull, match="no worker is idle"):
+        queue.put(request("early"))
+    queue.add_worker("v")
+    queue.add_worker("w")
+    filled(queue, 2)
+    with pytest.raises(QueueFull):
+        queue.put(request("third"))
+    assert batches(queue) == [("w", ["0", "1"])]
+    filled(queue, 1)
+    assert batches(queue) == [("v", ["0"])]
+    with pytest.raises(QueueFull):
+        queue.put(request("fourth"))
+    queue.release("v")
+    filled(queue, 1)
+
+
 def test_idle_worker_takes_at_once():
     """A worker is idle and fewer requests wait than fit → it takes them at once."""
     queue = with_workers("w", batch_size=8)

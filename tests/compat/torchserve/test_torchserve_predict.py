@@ -109,6 +109,11 @@ def fails(register):
     return register("fails", code=FAILS)
 
 
+@pytest.fixture(scope="module")
+def raises(register):
+    return register("raises", code=PREDICTION_EXCEPTION)
+
+
 def test_ping(torchserve, echo):
     """All models have their workers → Healthy, in indented JSON."""
     assert torchserve.ping(Empty()).health == '{\n  "status": "Healthy"\n}'
@@ -234,12 +239,15 @@ def test_out_of_resources(torchserve, fails, refused, deed):
 
 @pytest.mark.parametrize(
     ("http", "code"),
-    [(400, "INVALID_ARGUMENT"), (404, "NOT_FOUND"), (409, "ABORTED"), (422, "FAILED_PRECONDITION"), (500, "INTERNAL"), (42, "UNKNOWN")],
+    [
+        *((200, "INTERNAL"), (204, "INTERNAL"), (302, "UNKNOWN"), (400, "INVALID_ARGUMENT"), (404, "NOT_FOUND"), (409, "ABORTED")),
+        *((413, "RESOURCE_EXHAUSTED"), (422, "FAILED_PRECONDITION"), (429, "RESOURCE_EXHAUSTED"), (500, "INTERNAL")),
+        *((503, "UNAVAILABLE"), (504, "DEADLINE_EXCEEDED"), (42, "UNKNOWN")),
+    ],
 )
-def test_prediction_exception(torchserve, register, refused, http, code):
-    """A PredictionException with an HTTP code → its text, and the status code that TorchServe makes of it."""
-    model = register("raises", code=PREDICTION_EXCEPTION)
-    assert refused(torchserve.predict, model, str(http).encode()) == (code, "the picture is empty", SERVER_ERROR)
+def test_prediction_exception(torchserve, raises, refused, http, code):
+    """A PredictionException with an HTTP code → its text, and TorchServe's status code, but for a code of success, which is none."""
+    assert refused(torchserve.predict, raises, str(http).encode()) == (code, "the picture is empty", SERVER_ERROR)
 
 
 @pytest.mark.slow
@@ -275,6 +283,17 @@ def test_queue_full(torchserve, register, gate, refused):
     assert None in errors
     texts = {(error.code().name, error.details()) for error in errors if error}
     assert texts == {("INTERNAL", f'Model "{model}" {NO_WORKER}\nInternalServerException.()')}
+
+
+def test_job_ticket(torchserve, register, gate, refused):
+    """With useJobTicket, a call comes while the only worker is busy → refused as without a worker, and the next one is served."""
+    model = register("gate", config="useJobTicket: true")
+    call = torchserve.predictions.future(torchserve.request(model_name=model, input={"data": gate.path.encode()}), timeout=60)
+    gate.wait_entered()
+    assert refused(torchserve.predict, model, b"") == ("INTERNAL", f'Model "{model}" {NO_WORKER}', "InternalServerException.()")
+    gate.open()
+    assert call.result().prediction
+    assert torchserve.predict(model, b"")
 
 
 def test_cause(torchserve, fails):

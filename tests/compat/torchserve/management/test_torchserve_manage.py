@@ -5,6 +5,7 @@ import os
 import stat
 from datetime import datetime
 
+import grpc
 import pytest
 from torchserve_stubs import TorchServeClient
 
@@ -29,6 +30,16 @@ FIELDS = [
     "useJobTicket", "useVenv", "stateful", "sequenceMaxIdleMSec", "sequenceTimeoutMSec", "maxNumSequence", "maxSequenceJobQueueSize",
     "loadedAtStartup", "workers", "jobQueueStatus",
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["DescribeModel", "ListModels", "RegisterModel", "ScaleWorker", "SetDefault", "UnregisterModel"])
+def test_not_a_message(server, refused, method):
+    """Bytes that are no message of the method → INVALID_ARGUMENT that says so, with a class on the second line as ever."""
+    with grpc.insecure_channel(server.management) as channel:
+        call = channel.unary_unary(f"/org.pytorch.serve.grpc.management.ManagementAPIsService/{method}")
+        assert refused(call, b"\xff\xff\xff") == (
+            "INVALID_ARGUMENT", f"The request is not a valid {method}Request message.", BAD_REQUEST,
+        )  # fmt: skip
 
 
 # --- ScaleWorker
