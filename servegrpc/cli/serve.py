@@ -68,7 +68,7 @@ Examples:
 def serve(models: tuple[str, ...], config_file: Path | None, **options: object) -> None:
     """Serve models until Ctrl-C or SIGTERM.
 
-    Each ARCHIVE is a name in the model store, else a path; "all" stands for all of the model store. When they are loaded, a line on
+    Each ARCHIVE is a name in the model store, else a path or URL; "all" stands for all of the model store. When they are loaded, a line on
     standard output says which ports are served; a second Ctrl-C ends at once, without waiting for running calls.
     """
     torchserve = TorchServeOptions({name: options.pop(name) for name in NAMES}, environment())
@@ -126,18 +126,19 @@ class _StopRequests:
 
 
 def _registrations(config: ServerConfig) -> Iterator[Registration]:
+    any_url = not config.allowed_urls  # those who list a URL here may allow it too
     for model in config.models:
         if isinstance(model, ModelEntry):
             given = {name: getattr(model, name) for name in GivenSettings.__dataclass_fields__}
             source = _source(model.archive, config.model_store)
-            yield Registration(source, model.name, model.handler, _name_of(model.archive), model.default, **given)
+            yield Registration(source, model.name, model.handler, _name_of(model.archive), model.default, any_url=any_url, **given)
         elif model == "all":
             yield from (Registration(name, fallback_name=_name_of(name)) for name in _stored(config))
         else:
             name, separator, archive = model.partition("=")
             if not separator or "/" in name:  # a path or URL that has the sign somewhere
                 name, archive = "", model
-            yield Registration(_source(archive, config.model_store), name, fallback_name=_name_of(archive))
+            yield Registration(_source(archive, config.model_store), name, fallback_name=_name_of(archive), any_url=any_url)
 
 
 def _stored(config: ServerConfig) -> list[str]:

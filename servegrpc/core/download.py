@@ -11,7 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 from typing import IO
@@ -35,6 +35,10 @@ class Downloads:
 
     allowed: Sequence[str] = ()
     stop: threading.Event = field(default_factory=threading.Event)
+
+    def anywhere(self) -> Downloads:
+        """Return the same, with every URL allowed."""
+        return replace(self, allowed=(".*",))
 
     def fetch(self, url: str, target: Path, *, max_bytes: int) -> None:
         """Write what an http or https URL names to `target`, a new file; progress goes to the log.

@@ -254,7 +254,8 @@ class ModelManager:
 
     def _begin(self, registration: Registration) -> tuple[ModelVersion, tuple[int, int]]:
         """Open an archive and start its workers; returns the version and the bounds of their number."""
-        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
+        downloads = self._downloads.anywhere() if registration.any_url else self._downloads
+        archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=downloads)
         try:
             version, bounds = self._add(registration, archive)
         except ServeError:

@@ -38,6 +38,7 @@ class Registration(GivenSettings):
     fallback_name: str = ""  # for an archive that names no model
     make_default: bool = False
     fallback_workers: int | None = None  # where the archive says nothing; in place of what the server says
+    any_url: bool = False  # the archive may be downloaded from anywhere: the operator has named it
     wait: bool = True
 
 

@@ -5,6 +5,7 @@ import threading
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
+from servers import FREE_PORTS
 
 from servegrpc.client import CallError
 
@@ -42,6 +43,25 @@ def test_allowed(start_server, web, tmp_path):
     assert caught.value.reason == "INVALID_ARCHIVE"
     assert server.log.lines("archive downloaded", f"archive={web}/far.mar")
     assert not server.log.lines("secret")
+
+
+def test_given_at_the_start(start_server, web, tmp_path):
+    """A URL is given at the start, and nothing is said of allowed ones → it is served, after a restart too; calls may register none."""
+    arguments = {"environment": {"no_proxy": "127.0.0.1"}}
+    start_server("--state-dir", tmp_path, f"{web}/far.mar", **arguments).stop()
+    with start_server("--state-dir", tmp_path, **arguments).client() as client:
+        assert client.predict("far", "hello").output == "hello"
+        with pytest.raises(CallError, match="no pattern of allowed_urls matches it"):
+            client.register(f"{web}/far.mar", name="further")
+
+
+def test_given_at_the_start_and_not_allowed(run_cli, web, tmp_path):
+    """A URL is given at the start, and others are allowed → the server does not start, and says why."""
+    config = tmp_path / "servegrpc.toml"
+    config.write_text('allowed_urls = ["https://models.example/.*"]\n')
+    done = run_cli("serve", "--config", config, *FREE_PORTS, f"{web}/far.mar")
+    assert done.returncode == 1
+    assert "no pattern of allowed_urls matches it" in done.stderr
 
 
 def test_bad_pattern(run_cli, tmp_path):
