@@ -219,21 +219,6 @@ def test_snapshot_as_torchserve_writes_it(tmp_path):
     assert set(translation.without_effect) == {"inference_address", "load_models"}
 
 
-@pytest.mark.parametrize("key", sorted(WITHOUT_EFFECT))
-def test_key_without_effect(key):
-    """A key has no effect here → it is named with a reason, and changes nothing."""
-    translation = translate({key: "1"})
-    assert translation.without_effect == {key: WITHOUT_EFFECT[key]}
-    assert translation.settings == translate({}).settings
-
-
-def test_unknown_key():
-    """A key is none of TorchServe's → it is named; what TorchServe writes into snapshots is not."""
-    assert translate({"job_queue": "1", "tsConfigFile": "x", "version": "0.12.0"}).without_effect == {
-        "job_queue": "it is no key of TorchServe"
-    }
-
-
 def test_no_value():
     """Keys have no value → as if they were not given."""
     assert translate(dict.fromkeys((*HONOURED, *WITHOUT_EFFECT), " ")) == translate({})
@@ -381,9 +366,3 @@ def test_toml():
         "l": [],
     }
     assert tomllib.loads(write_toml(settings)) == settings
-
-
-def test_all_keys_are_known():
-    """A key is honoured or without effect → never both."""
-    assert not HONOURED & set(WITHOUT_EFFECT)
-    assert len(HONOURED | set(WITHOUT_EFFECT)) > 70

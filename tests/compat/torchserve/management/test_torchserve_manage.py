@@ -2,18 +2,20 @@
 
 import json
 import os
+import signal
 import stat
 from datetime import datetime
 
 import grpc
 import pytest
+from google.protobuf.empty_pb2 import Empty
+from servers import until
 from torchserve_stubs import TorchServeClient
 
 BAD_REQUEST = "org.pytorch.serve.http.BadRequestException"
 SERVER_ERROR = "org.pytorch.serve.http.InternalServerException"
 NOT_FOUND = "org.pytorch.serve.archive.model.ModelNotFoundException"
 VERSION_NOT_FOUND = "org.pytorch.serve.archive.model.ModelVersionNotFoundException"
-INVALID_MODEL = "org.pytorch.serve.archive.model.InvalidModelException"
 
 DESCRIBED = """
 def handle(data, context):
@@ -52,6 +54,43 @@ def test_scale(torchserve, registered):
     assert len(torchserve.describe(name)[0]["workers"]) == 2
     reply = torchserve.manage("ScaleWorker", model_name=name, model_version="1.0", min_worker=1, synchronous=True)
     assert reply == f"Workers scaled to 1 for model: {name}, version: 1.0"
+
+
+LOADS_ONCE = """
+import os
+
+try:
+    os.close(os.open({marker!r}, os.O_CREAT | os.O_EXCL))
+except FileExistsError:
+    {later}
+
+
+def handle(data, context):
+    return data and ["fine"] * len(data)
+"""
+
+
+@pytest.mark.slow
+def test_scale_to_what_cannot_be_had(torchserve, refused, registered, tmp_path):
+    """More workers than load, waiting → INTERNAL, and those that there are serve on."""
+    name = registered("once", code=LOADS_ONCE.format(marker=str(tmp_path / "marker"), later="raise"))
+    expected = ("INTERNAL", f"Failed to start workers for model {name} version: 1.0", SERVER_ERROR)
+    assert refused(torchserve.manage, "ScaleWorker", model_name=name, min_worker=2, synchronous=True) == expected
+    assert torchserve.predict(name) == b"fine"
+
+
+@pytest.mark.slow
+def test_ping_without_a_worker(torchserve, registered, gate, tmp_path):
+    """The only worker is killed → Ping is Unhealthy until the next one is ready, and then Healthy."""
+    name = registered("again", code=LOADS_ONCE.format(marker=str(tmp_path / "marker"), later=f"open({gate.path!r}).read()"))
+    ping = lambda: json.loads(torchserve.ping(Empty()).health)["status"]  # noqa: E731 - shown in the assertions
+    assert ping() == "Healthy"
+    os.kill(torchserve.describe(name)[0]["workers"][0]["pid"], signal.SIGKILL)
+    gate.wait_entered()
+    assert ping() == "Unhealthy"
+    gate.open()
+    until(lambda: ping() == "Healthy")
+    assert torchserve.predict(name) == b"fine"
 
 
 def test_scale_without_waiting(torchserve, registered):
