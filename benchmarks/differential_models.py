@@ -184,6 +184,49 @@ class Handler:
         return data
 """
 
+STEPS = """
+def handle(data, context):
+    if data is None:
+        return None
+    if not hasattr(context, "cache"):
+        context.cache = {}
+    context.stopping_criteria = []
+    results = []
+    for index, row in enumerate(data):
+        seen = context.cache.setdefault(context.get_request_id(index), 0)
+        context.cache[context.get_request_id(index)] += 1
+        results.append(f"token {seen}")
+        context.stopping_criteria.append(lambda _, done=seen == 3: done)
+    return results
+"""
+
+LOADS_ONCE = """
+import os
+
+os.close(os.open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "loaded"), os.O_CREAT | os.O_EXCL))
+
+
+def handle(data, context):
+    return None if data is None else ["fine"] * len(data)
+"""
+
+TENSORS = """
+def handle(data, context):  # what the envelope kservev2 makes of a request: its inputs
+    if data is None:
+        return None
+    if data[0]["name"] == "fail":
+        raise ValueError("so it is")
+    return [tensor["data"] for tensor in data]
+"""
+
+STEPS_CONFIG = """
+minWorkers: 1
+maxWorkers: 1
+batchSize: 4
+maxBatchDelay: 10
+continuousBatching: true
+"""
+
 SEQUENCE_CONFIG = """
 minWorkers: 1
 maxWorkers: 1
@@ -211,11 +254,12 @@ def write_archives(store: Path) -> None:
     """Write all archives into the model store."""
     models = {
         "values": VALUES, "echo": ECHO, "kinds": KINDS, "misbehave": MISBEHAVE, "status": STATUS, "stream": STREAM,
-        "described": DESCRIBED, "badly": DESCRIBED_BADLY, "failing": FAIL_LOAD,
+        "described": DESCRIBED, "badly": DESCRIBED_BADLY, "failing": FAIL_LOAD, "once": LOADS_ONCE, "tensors": TENSORS,
     }  # fmt: skip
     for name, code in models.items():
         _write(store, name, code)
     _write(store, "sequence", SEQUENCE, config=SEQUENCE_CONFIG)
+    _write(store, "steps", STEPS, config=STEPS_CONFIG)
     _write(store, "configured", KINDS, config=YAML_CONFIG)
     with zipfile.ZipFile(store / "nameless.mar", "w") as archive:  # nothing but a handler
         archive.writestr("echo_handler.py", ECHO)

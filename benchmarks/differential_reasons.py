@@ -36,16 +36,41 @@ REASONS: Mapping[str, Sequence[str]] = {
         "StreamPredictions2: a handler that fails",
     ),
     "TorchServe serves models that keep sequences only.": ("StreamPredictions2: a model without sequences",),
-    "A model waits for a batch to fill only when told to; TorchServe lets each batch wait 100 ms.": ("DescribeModel: idle",),
+    "TorchServe sends one token of a stream that is batched continuously, and then nothing.": ("StreamPredictions: continuous batching",),
+    "TorchServe calls a version that the caller did not name null; here it has its number.": ("ScaleWorker: more than can be had",),
+    "TorchServe has no server metadata, and no platform of a model.": (
+        "with the envelope, ServerMetadata",
+        "with the envelope, ModelMetadata: tensors",
+        "with the envelope, ModelMetadata: with a version",
+    ),
+    "Open Inference has the codes and texts of Triton here, under TorchServe's name too; a model that is not there is not ready.": (
+        "with the envelope, ModelReady: unknown model",
+        "with the envelope, ModelReady: unknown version",
+        "with the envelope, ModelReady: no name",
+        "with the envelope, ModelMetadata: unknown model",
+        "with the envelope, ModelMetadata: unknown version",
+        "with the envelope, ModelMetadata: no name",
+        "with the envelope, ModelInfer: unknown model",
+        "with the envelope, ModelInfer: unknown version",
+        "with the envelope, ModelInfer: no name",
+        "with the envelope, ModelInfer: a handler that fails",
+    ),
+    "TorchServe sends BYTES with the quotation marks of JSON.": ("with the envelope, ModelInfer: BYTES",),
+    "TorchServe ignores raw contents, and its handler gets a tensor without elements.": ("with the envelope, ModelInfer: raw contents",),
     "TorchServe leaves out the keys of a handler's description whose value is null.": ("DescribeModel: customized",),
     "TorchServe takes no limit for a limit of 0, and lists nothing; here it is 100.": ("ListModels: limit 0, token 0",),
 }
 
+DEFAULTS_REASON = "TorchServe's defaults are to wait 100 ms for a batch to fill, and 100 places in a queue; here nothing waits, and 1000."
+DEFAULTS = {'"maxBatchDelay": 100,': '"maxBatchDelay": 0,', '"remainingCapacity": 100,': '"remainingCapacity": 1000,'}
+
 HEAD = """# Differences from TorchServe
 
 Written by `python -m benchmarks.differential`, which makes the same {count} calls against TorchServe 0.12.0 and against servegrpc,
-with the same archives, packed by `servegrpc archive`. Codes, details and replies are compared byte by byte, but for process ids, worker
-ids, times and memory in descriptions. {same} are the same. The others:
+with the same archives, packed by `servegrpc archive`, and the same `config.properties`: first an empty one, without tokens; then one that
+says nothing of tokens and the model API, and loads models; then one with TorchServe's envelope and its Open Inference service. Codes,
+details and replies are compared byte by byte, but for process ids, worker ids, times and memory in descriptions, and tensors by their
+elements. {same} are the same. The others:
 
 | call | TorchServe 0.12.0 | servegrpc | why |
 |---|---|---|---|
@@ -53,14 +78,16 @@ ids, times and memory in descriptions. {same} are the same. The others:
 LONGEST = 160  # characters of an outcome in the table
 
 
-def reason_of(label: str) -> str:
-    """Return why a call is answered otherwise; empty when nobody has said."""
-    return next((reason for reason, labels in REASONS.items() if label in labels), "")
+def reason_of(label: str, theirs: str, ours: str) -> str:
+    """Return why a call is answered otherwise; empty when nobody has said. The defaults are a reason where nothing else differs."""
+    for default, other in DEFAULTS.items():
+        theirs = theirs.replace(default, other)
+    return DEFAULTS_REASON if theirs == ours else next((reason for reason, labels in REASONS.items() if label in labels), "")
 
 
-def table(count: int, different: Mapping[str, tuple[str, str]]) -> str:
+def table(count: int, different: Mapping[str, tuple[str, str]], reasons: Mapping[str, str]) -> str:
     """Return the page of all differences, in the order of their reasons."""
-    explained = [(reason, label) for reason, labels in REASONS.items() for label in labels if label in different]
+    explained = [(reason, label) for reason in (*REASONS, DEFAULTS_REASON) for label in different if reasons[label] == reason]
     rows = [f"| {label} | {_cell(different[label][0])} | {_cell(different[label][1])} | {reason} |" for reason, label in explained]
     return HEAD.format(count=count, same=count - len(different)) + "\n".join(rows) + "\n"
 

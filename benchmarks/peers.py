@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -265,18 +265,20 @@ class TorchServe(ManagedPeer):
     name, environment = "TorchServe", "torchserve"
     grace_seconds = 1  # its launcher waits for the Java process without telling it to end
     dialect, service = TORCHSERVE, "org.pytorch.serve.grpc.management.ManagementAPIsService"
+    properties: Sequence[str] = ("job_queue_size=1000",)  # of its configuration, beside the ports
+    options: Sequence[str] = ("--disable-token-auth", "--enable-model-api")
 
     def open(self) -> None:
         """See Peer."""
         ports = {name: free_port() for name in ("inference", "management", "metrics", "grpc_inference", "grpc_management", "worker")}
         settings = [f"{name}_address=http://127.0.0.1:{ports[name]}" for name in ("inference", "management", "metrics")]
         settings += [f"{name}_port={ports[name]}" for name in ("grpc_inference", "grpc_management")]
-        settings += [f"initial_worker_port={ports['worker']}", "job_queue_size=1000"]
+        settings += [f"initial_worker_port={ports['worker']}", *self.properties]
         (self.folder / "config.properties").write_text("\n".join(settings))
         self.inference, self.management = (f"127.0.0.1:{ports[name]}" for name in ("grpc_inference", "grpc_management"))
         program = ENVIRONMENTS / self.environment / "bin" / "torchserve"
-        flags = ["--start", "--foreground", "--ncs", "--disable-token-auth", "--enable-model-api", "--model-store", str(self.folder)]
-        command = [str(program), *flags, "--ts-config", str(self.folder / "config.properties")]
+        flags = ["--start", "--foreground", "--ncs", "--model-store", str(self.folder)]
+        command = [str(program), *flags, *self.options, "--ts-config", str(self.folder / "config.properties")]
         path = {"PATH": f"{program.parent}:/usr/local/bin:/usr/bin:/bin", "TMPDIR": str(self.folder), "TEMP": str(self.folder)}
         self.process = ServerProcess(command, self.folder / "log", path)
         self.process.wait_until(self._ping)
@@ -303,8 +305,8 @@ class TorchServe(ManagedPeer):
         try:
             with grpc.insecure_channel(self.inference) as channel:
                 channel.unary_unary("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Ping")(b"", timeout=1)
-        except grpc.RpcError:
-            return False
+        except grpc.RpcError as error:
+            return bool(error.code() is grpc.StatusCode.PERMISSION_DENIED)  # it asks for a token
         return True
 
 
@@ -314,13 +316,24 @@ class ServeGrpc(ManagedPeer):
     name, environment = "servegrpc", "servegrpc"
     dialect, service = SERVEGRPC, "servegrpc.v1.ManagementService"
     fast_lane = "on"
+    options: Sequence[str] = ()
 
     def open(self) -> None:
         """See Peer."""
         program = Path(python(self.environment)).with_name("servegrpc")
         addresses = ["--inference-address", "127.0.0.1:0", "--management-address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
         logged = ["--access-log", str(self.folder / "access.log")]
-        command = [str(program), "serve", "--model-store", str(self.folder), *addresses, *logged, "--fast-lane", self.fast_lane]
+        command = [
+            str(program),
+            "serve",
+            "--model-store",
+            str(self.folder),
+            *addresses,
+            *logged,
+            "--fast-lane",
+            self.fast_lane,
+            *self.options,
+        ]
         self.process = ServerProcess(command, self.folder / "log", {})
         self.process.wait_until(self._ready)
 
