@@ -7,5 +7,5 @@ from servers import Servers
 @pytest.fixture(scope="module")
 def digits_server(digits_archive):
     servers = Servers()
-    yield servers(digits_archive)
+    yield servers("--model-store", digits_archive.parent, digits_archive.name)
     servers.stop()

@@ -85,8 +85,12 @@ def test_triton_client_walks_its_steps(digits_server):
         "picture: digit 3, three, by digits 1.0",
         "tensor: digit 1, one, by digits 1.0",
         "stream: digit 3, three, by digits 1.0",
+        "session: digit 3, three, by digits 1.0",
+        "session: digit 1, one, by digits 1.0",
         "deadline: DEADLINE_EXCEEDED",
         "no-such-model: NOT_FOUND",
+        "unloaded: digits UNAVAILABLE",
+        "loaded: digits READY",
         "python-triton OK",
     ]
 
