@@ -65,6 +65,19 @@ async def test_async_client_names_its_server():
         assert repr(client) == "AsyncClient('127.0.0.1:1', management_address='127.0.0.1:7071')"
 
 
+def test_session_names_its_model():
+    """A session, shown → its model, and the version when one was asked for."""
+    with Client("127.0.0.1:1") as client:
+        assert repr(client.session("digits")) == "Session('digits')"
+        assert repr(client.session("digits", version="2.0")) == "Session('digits', version='2.0')"
+
+
+async def test_async_session_names_its_model():
+    """The same of an AsyncClient → the same."""
+    async with AsyncClient("127.0.0.1:1") as client, client.session("digits") as session:
+        assert repr(session) == "AsyncSession('digits')"
+
+
 def test_large_request_is_shown(server, terminal, capsys):
     """A request of 2 MiB with `progress` → its model and size on standard error while it runs."""
     with Client(server.address, progress=True) as client:
@@ -85,3 +98,46 @@ def test_nothing_else_is_shown(server, terminal, capsys, size, progress):
     with Client(server.address, progress=progress) as client:
         client.predict("echo", bytes(size))
     assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_shown_without_a_terminal(server, capfd):
+    """A large request with `progress`, into a file or pipe → nothing, not even an empty line."""
+    with Client(server.address, progress=True) as client:
+        client.predict("echo", bytes(2 * LARGE_BYTES))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_large_request_of_a_stream_is_shown(server, terminal, capsys):
+    """The same from a stream → the line until its first message, and no longer."""
+    with Client(server.address, progress=True) as client:
+        messages = client.stream("echo", bytes(2 * LARGE_BYTES))
+        next(messages)
+        shown = capsys.readouterr().err
+        list(messages)
+    assert "echo: 2.0 MiB" in shown
+    assert capsys.readouterr().err == ""
+
+
+async def test_large_request_of_an_async_stream_is_shown(server, terminal, capsys):
+    """The same from an AsyncClient → the same."""
+    async with AsyncClient(server.address, progress=True) as client:
+        messages = client.stream("echo", bytes(2 * LARGE_BYTES))
+        await anext(messages)
+        assert "echo: 2.0 MiB" in capsys.readouterr().err
+        await messages.aclose()
+    assert capsys.readouterr().err == ""
+
+
+def test_large_requests_of_a_session_are_shown(server, terminal, capsys):
+    """Two from a session → a line for each, though only the first names the model."""
+    with Client(server.address, progress=True) as client, client.session("echo") as session:
+        for _ in range(2):
+            session.predict(bytes(2 * LARGE_BYTES))
+            assert "echo: 2.0 MiB" in capsys.readouterr().err
+
+
+async def test_large_request_of_an_async_session_is_shown(server, terminal, capsys):
+    """The same from an AsyncClient → the same."""
+    async with AsyncClient(server.address, progress=True) as client, client.session("echo") as session:
+        await session.predict(bytes(2 * LARGE_BYTES))
+        assert "echo: 2.0 MiB" in capsys.readouterr().err
