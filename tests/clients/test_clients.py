@@ -20,7 +20,7 @@ PROGRAMS = {
     "go": (("go", GO_PACKAGES), "go", [BUILT / "go-client"]),
     "java": (("javac", "/usr/share/java/grpc-netty.jar"), "java", [BUILT / "java-client"]),
     "cpp": (("cmake", "grpc_cpp_plugin", "/usr/include/grpcpp/grpcpp.h"), "cpp", [BUILT / "cpp/client"]),
-    "ruby": (("ruby", "/usr/share/doc/ruby-grpc"), None, ["ruby", f"-I{CLIENTS}/ruby/lib", CLIENTS / "ruby/client.rb"]),
+    "ruby": ((("ruby", "-rgrpc", "-e", ""),), None, ["ruby", f"-I{CLIENTS}/ruby/lib", CLIENTS / "ruby/client.rb"]),
 }
 
 
@@ -76,6 +76,7 @@ def test_torchserve_client_walks_its_steps(digits_server):
 @pytest.mark.slow
 def test_triton_client_walks_its_steps(digits_server):
     """Triton's client → what there is of the steps in the Open Inference Protocol."""
+    require(TRITON)
     environment = {**os.environ, "PYTHONPATH": f"{TRITON}:{os.environ.get('PYTHONPATH', '')}"}
     program = CLIENTS / "python/triton_client.py"
     output = run(sys.executable, program, digits_server.inference, digits_server.management, PICTURE, env=environment)
