@@ -206,9 +206,9 @@ class AsyncClient:
         """See `Client.set_default`."""
         return await self._management.run(calls.set_default(model, version), timeout)
 
-    def watch(self, model: str = "") -> AsyncGenerator[ModelEvent, None]:
+    def watch(self, model: str = "", *, timeout: float | None = None) -> AsyncGenerator[ModelEvent, None]:
         """See `Client.watch`."""
-        return self._management.stream(calls.watch(model), None)
+        return self._management.stream(calls.watch(model), timeout)
 
     async def close(self) -> None:
         """End the connection and the calls that run on it."""

@@ -233,12 +233,13 @@ class Client:
         """Make `version` the one that requests without a version get."""
         return self._management.run(calls.set_default(model, version), timeout)
 
-    def watch(self, model: str = "") -> Generator[ModelEvent, None, None]:
-        """Iterate over the present state of every version of `model` (or of all), then over each change, without a deadline.
+    def watch(self, model: str = "", *, timeout: float | None = None) -> Generator[ModelEvent, None, None]:
+        """Iterate over the present state of every version of `model` (or of all), then over each change.
 
-        Leaving the loop, or `close()` on the iterator, ends the call.
+        Leaving the loop, or `close()` on the iterator, ends the call, and so does its `timeout`, by CallError (DEADLINE_EXCEEDED); None
+        for no limit, whatever the client's.
         """
-        return self._management.stream(calls.watch(model), None)
+        return self._management.stream(calls.watch(model), timeout)
 
     def close(self) -> None:
         """End the connection and the calls that run on it."""
