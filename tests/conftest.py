@@ -90,20 +90,30 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def digits_archive(tmp_path_factory):
-    """The example's archive."""
-    return write_archive(
-        ArchiveSpec(
-            "digits",
-            str(DIGITS / "handler.py"),
-            "1.0",
-            serialized_file=str(DIGITS / "digits.pt"),
-            model_file=str(DIGITS / "model.py"),
-            extra_files=str(DIGITS / "index_to_name.json"),
-            config_file=str(DIGITS / "model-config.yaml"),
-            export_path=str(tmp_path_factory.mktemp("digits")),
+def write_digits(tmp_path_factory):
+    """Write an archive of the digits example with a handler, and files that this needs; returns its path."""
+
+    def write(handler, *files):
+        return write_archive(
+            ArchiveSpec(
+                "digits",
+                str(handler),
+                "1.0",
+                serialized_file=str(DIGITS / "digits.pt"),
+                model_file=str(DIGITS / "model.py"),
+                extra_files=",".join(map(str, (DIGITS / "index_to_name.json", *files))),
+                config_file=str(DIGITS / "model-config.yaml"),
+                export_path=str(tmp_path_factory.mktemp("digits")),
+            )
         )
-    )
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def digits_archive(write_digits):
+    """The example's archive."""
+    return write_digits(DIGITS / "handler.py")
 
 
 @pytest.fixture(scope="module")

@@ -46,8 +46,13 @@ def walk(inference: triton.InferenceServerClient, management: triton.InferenceSe
 
     replies: SimpleQueue = SimpleQueue()
     inference.start_stream(lambda result, error: replies.put(error or result), stream_timeout=10)
-    inference.async_stream_infer("digits", [tensor(picture)])
-    show("stream", replies.get())
+    inference.async_stream_infer("digits", [tensor(picture)], enable_empty_final_response=True)
+    final = False
+    while not final:
+        reply = replies.get()
+        if reply.get_response().outputs:  # the final message may have none
+            show("stream", reply)
+        final = reply.get_response().parameters["triton_final_response"].bool_param
     inference.stop_stream()
 
     show("session", inference.infer("digits", [tensor(picture)], sequence_id=7, sequence_start=True, client_timeout=10))
@@ -61,6 +66,8 @@ def walk(inference: triton.InferenceServerClient, management: triton.InferenceSe
         inference.infer("no-such-model", [tensor(picture)], client_timeout=10)
     except InferenceServerException as error:  # its reason is in the trailing metadata, which tritonclient does not hand out
         print("no-such-model:", error.status().removeprefix("StatusCode."))
+    else:
+        sys.exit("no-such-model answered")
 
     management.load_model("digits")  # it is there already, so this changes nothing; without a model store it fails
     management.unload_model("digits")
@@ -78,4 +85,6 @@ def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python triton_client.py ADDRESS MANAGEMENT [PICTURE]")
     main(*sys.argv[1:])
