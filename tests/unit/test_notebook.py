@@ -39,6 +39,19 @@ def test_models_are_a_table():
     assert "<b>2.0</b>" in rows[1]
 
 
+def test_models_are_readable_in_a_terminal():
+    """Models, printed → for each its versions with state and workers, and none of the settings."""
+    shown = repr(Models([Model("digits", "2.0", (version("1.0", "FAILED", workers=()), version("2.0")))]))
+    assert shown == "[<Model digits: 1.0 FAILED 0 of 2 workers, 2.0 (default) ACTIVE 1 of 2 workers>]"
+
+
+def test_slice_of_models_is_a_table():
+    """Some of the models → a table too, with just these."""
+    models = Models([Model(name, "1.0", (version("1.0"),)) for name in ("a", "b", "c")])
+    assert [model.name for model in models[1:]] == ["b", "c"]
+    assert models[1:]._repr_html_().count("<tr>") == 3
+
+
 def test_texts_are_escaped():
     """A cause with an angle bracket → it is text in the table, not HTML."""
     shown = Model("digits", "1.0", (version("1.0", "FAILED", cause="handler.py: <Handler> is missing"),))._repr_html_()
