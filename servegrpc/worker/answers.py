@@ -14,6 +14,7 @@ from servegrpc.errors import Code, HandlerError, InvalidHandlerResult, InvalidIn
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import About, Codec
 from servegrpc.worker.context import RequestProcessor
+from servegrpc.worker.ts.util import PredictionException
 
 LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 TRAILER_KEY = re.compile(r"(?!grpc-)[0-9a-z_.\-]+(?<!-bin)")
@@ -117,7 +118,7 @@ class Answers:
 
     def _told(self, error: BaseException) -> HandlerError:
         code = getattr(error, "error_code", None)
-        if isinstance(code, int) and type(error).__name__ == "PredictionException":  # the handler's own word to its callers
+        if isinstance(error, PredictionException) and isinstance(code, int):  # the handler's own word to its callers
             said = text(getattr(error, "message", error))
             told = HandlerError(said, prediction_message=said, prediction_code=code)
             told.code = http_code(code)
