@@ -1,8 +1,8 @@
 """Finds and initializes the handler of a model, by TorchServe's rules (`ts/model_loader.py`).
 
 `module[:function]`: a module-level function of that name (default `handle`) wins; else the module's only class, whose `initialize`
-is called and whose `handle` is the entry point. A name without a file in the archive is one of our default handlers, or a module that is
-installed. An envelope, where the model asks for one, wraps the entry point.
+is called and whose `handle` is the entry point. A name without a file in the archive is one of our default handlers, or a module,
+`package.module` too, that is in the archive or installed. An envelope, where the model asks for one, wraps the entry point.
 """
 
 from __future__ import annotations
@@ -130,9 +130,21 @@ def _import(folder: Path, path: PurePosixPath) -> ModuleType:
         return importlib.import_module(f"servegrpc.handlers.{name}")
     if reason := REFUSED.get(f"ts.torch_handler.{name}"):
         raise LoadError(f'the default handler "{name}" is not here: {reason}.')
-    if name.isidentifier() and importlib.util.find_spec(name) is not None:  # a package in the archive, or installed
+    if _is_module(name):  # a package in the archive, or installed
         return importlib.import_module(name)
     raise LoadError(f'there is no {name}.py in the archive, and no default handler "{name}".')
+
+
+def _is_module(name: str) -> bool:
+    """Return whether there is a module of that name, which may have dots; the packages around it are imported."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):  # it, or a package around it, is not there; else one of these cannot be imported
+            return False
+        raise
 
 
 def _import_file(name: str, file: Path) -> ModuleType:

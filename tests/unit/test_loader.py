@@ -32,10 +32,10 @@ def load(tmp_path, monkeypatch):
         return load_handler(tmp_path, handler, context, envelope)
 
     yield load
-    for file in tmp_path.rglob("*.py"):
-        sys.modules.pop(file.stem, None)
-        if file.stem in before:
-            sys.modules[file.stem] = before[file.stem]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+            sys.modules.update({name: before[name]} if name in before else {})
 
 
 def problem_of(load, tmp_path, handler, **files):
@@ -105,6 +105,28 @@ def test_package(load, tmp_path):
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "__init__.py").write_text("def handle(data, context): return 42")
     assert load("own_package")([], None) == 42
+
+
+def test_module_of_a_package(load, tmp_path):
+    """The handler is named as a module of a package, with dots → it is imported."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    (tmp_path / "own_package" / "service.py").write_text("def serve(data, context): return 42")
+    assert load("own_package.service:serve")([], None) == 42
+
+
+@pytest.mark.parametrize("handler", ["nowhere.service", "own.serve", "own..serve", "json.nothing"])
+def test_no_module_of_a_package(load, tmp_path, handler):
+    """There is no such package, or no such module in it → the error says so."""
+    assert problem_of(load, tmp_path, handler, own=ONE_CLASS).startswith(f"there is no {handler}.py in the archive")
+
+
+def test_package_that_cannot_be_imported(load, tmp_path):
+    """The package around the handler's module imports what is not there → the error is the package's own."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("import not_installed_here")
+    problem = problem_of(load, tmp_path, "own_package.service")
+    assert problem.startswith("own_package/__init__.py, line 1: ModuleNotFoundError: No module named 'not_installed_here'")
 
 
 def test_named_class(load):
