@@ -143,7 +143,8 @@ def test_bounds_of_workers(manager, archive, config, given, expected):
         (0, None, None, None, 1),
         (3, None, None, None, 3),
         (3, 2, None, None, 2),
-        (0, 2, "minWorkers: 0", None, 0),
+        (0, 2, "minWorkers: 0", None, 2),
+        (0, 2, "minWorkers: 0", 0, 0),
         (0, 2, "minWorkers: 3", 1, 1),
     ],
 )
