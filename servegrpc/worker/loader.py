@@ -23,7 +23,7 @@ import yaml
 
 from servegrpc.worker import ts_alias
 from servegrpc.worker.context import Context
-from servegrpc.worker.handler_metrics import process
+from servegrpc.worker.handler_metrics import HandlerMetrics, process
 from servegrpc.worker.ts.util import list_classes_from_module
 from servegrpc.worker.ts_names import DEFAULT_HANDLERS, ENVELOPES, REFUSED
 
@@ -68,18 +68,25 @@ def _declare_metrics(folder: Path, context: Context) -> None:
 
     With `declaredMetricsOnly`, other metrics are dropped.
     """
-    file = folder / "metrics.yaml"
-    packed = None
-    if file.is_file():
-        try:
-            packed = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError) as error:
-            log.warning("metrics.yaml is not read: %s", error)
-    if not isinstance(packed, Mapping) or "model_metrics" not in packed:  # a file of that name may be about something else
-        packed = context.model_yaml_config.get("metricsConfig")
-    if packed is not None:
-        context.metrics.declare(packed)
-        context.metrics.only_declared = context.model_yaml_config.get("declaredMetricsOnly") is True
+    config = context.model_yaml_config
+    declared = _declare_packed(folder / "metrics.yaml", context.metrics)
+    if not declared and config.get("metricsConfig") is not None:
+        context.metrics.declare(config["metricsConfig"])
+        declared = True
+    context.metrics.only_declared = declared and config.get("declaredMetricsOnly") is True
+
+
+def _declare_packed(file: Path, metrics: HandlerMetrics) -> bool:
+    """Declare what a metrics.yaml has, if it is one that can be used: TorchServe reads none in an archive, so it may be anything."""
+    try:
+        packed = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not isinstance(packed, Mapping) or "model_metrics" not in packed:
+            return False
+        metrics.declare(packed)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError) as error:
+        log.warning("metrics.yaml is not used: %s", error)
+        return False
+    return True
 
 
 def _load_entry(folder: Path, handler: str, context: Context) -> Entry:

@@ -343,7 +343,22 @@ def test_other_metrics_file(load, tmp_path, content):
     assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("model_metrics: {summary: []}", "it takes counter, gauge and histogram"),
+        ("model_metrics: {counter: 3}", "'int' object is not iterable"),
+        ("model_metrics: {counter: [[name, unit, dimensions]]}", "list indices"),
+    ],
+)
+def test_metrics_file_that_cannot_be_used(load, tmp_path, caplog, content, words):
+    """The archive's metrics.yaml has what cannot be declared → the model loads, as TorchServe reads no such file; the log says why."""
+    (tmp_path / "metrics.yaml").write_text(content)
+    assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
+    assert words in caplog.text
+
+
 def test_bad_declared_metrics(load, tmp_path):
-    """The archive's metrics.yaml has a type that is none → the model does not load, and the error says what there is."""
-    (tmp_path / "metrics.yaml").write_text("model_metrics: {summary: []}")
-    assert "it takes counter, gauge and histogram" in problem_of(load, tmp_path, "own", own=ONE_CLASS)
+    """The key metricsConfig has a type that is none → the model does not load, and the error says what there is."""
+    with pytest.raises(KeyError, match="it takes counter, gauge and histogram"):
+        load("own", own=ONE_CLASS, config={"metricsConfig": {"model_metrics": {"summary": []}}})
