@@ -103,7 +103,9 @@ def _serve(channel: Channel) -> int:
 def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     folder = Path(spec["folder"])
     os.chdir(folder)
-    sys.path[:0] = [str(folder), *spec["python_path"]]
+    sys.path[:0] = found_first = [str(folder), *spec["python_path"]]
+    outer = filter(None, [os.environ.get("PYTHONPATH")])  # the environment is not a setting here, but what the handler's children get
+    os.environ["PYTHONPATH"] = os.pathsep.join([*found_first, *outer])
     torch.set_num_threads(spec["threads"])
     config = yaml.safe_load(spec["model_config"])
     context = Context(
