@@ -98,6 +98,11 @@ class Crew:
         """Whether nothing will ever take what waits."""
         return self.state is State.FAILED or (not self.target and not self.records)
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it failed without ever having been ready, and its last worker is gone: it is not tried again."""
+        return self.state is State.FAILED and not self._ever_ready and not self.records
+
     def count_ready(self) -> int:
         """How many workers have their handler loaded."""
         return sum(record.state is WorkerState.READY for record in list(self.records.values()))

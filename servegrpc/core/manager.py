@@ -85,7 +85,7 @@ class ModelManager:
         """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
 
         Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, or ModelLoadFailed with the cause;
-        after the last the version stays in the registry as FAILED, and registering it again replaces it.
+        after the last the version stays in the registry as FAILED, without its unpacked files, and registering it again replaces it.
         """
         check_numbers(registration)
         archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
@@ -268,6 +268,8 @@ class ModelManager:
             failed = self._check_free(name, archive.model_version)
 
             def changed() -> None:
+                if pool.abandoned:
+                    archive.remove()  # to register it again opens it anew
                 self._publish(version)
 
             pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)

@@ -80,6 +80,11 @@ class WorkerPool:
         """Why the version has failed, or has fewer workers than it was asked for."""
         return self._crew.cause
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it could not be loaded, and nothing will read its files any more."""
+        return self._crew.abandoned
+
     # --- requests
 
     def submit(self, request: Request) -> None:

@@ -280,15 +280,39 @@ def test_unregister_waits_for_requests(make_manager, archive):
     assert version.pool.state is State.UNLOADED
 
 
+def packed(folder):
+    """Pack a folder as a .mar file; returns its path."""
+    return shutil.move(shutil.make_archive(str(folder), "zip", folder), folder.with_suffix(".mar"))
+
+
 def test_unpacked_files_go(manager, archive, tmp_path):
     """An archive file was unpacked and is unregistered → its files are gone."""
-    folder = tmp_path / "store" / archive()
-    shutil.make_archive(str(folder), "zip", folder)
-    folder.with_name(folder.name + ".zip").rename(tmp_path / "store" / "digits.mar")
-    version = manager.register(Registration("digits.mar"))
+    version = manager.register(Registration(packed(tmp_path / "store" / archive())))
     assert version.archive.folder.is_dir()
     manager.unregister("digits")
     assert not version.archive.folder.exists()
+
+
+def test_unpacked_files_of_what_cannot_be_loaded_go(make_manager, archive, tmp_path):
+    """An archive file was unpacked and its handler cannot be loaded → its files go with the last worker that loads."""
+    engine = FakeEngine()
+    version = make_manager(engine).register(Registration(packed(tmp_path / "store" / archive()), workers=2, wait=False))
+    engine.workers[0].exit("exit code 3", "broken.py, line 2: bad")
+    assert version.pool.state is State.FAILED
+    assert version.archive.folder.is_dir()
+    engine.workers[1].exit()
+    assert not version.archive.folder.exists()
+
+
+def test_unpacked_files_of_what_is_tried_again_stay(make_manager, archive, tmp_path):
+    """An archive file was unpacked, its worker was ready and ended too often → FAILED, and its files stay for the next worker."""
+    engine = FakeEngine()
+    path = packed(tmp_path / "store" / archive(config="maxRetryTimeoutInSec: 0"))
+    version = make_manager(engine).register(Registration(path, workers=1, wait=False))
+    engine.workers[0].become_ready()
+    engine.workers[0].exit("exit code 1")
+    assert version.pool.state is State.FAILED
+    assert version.archive.folder.is_dir()
 
 
 def test_scale(manager, archive):
