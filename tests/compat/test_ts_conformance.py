@@ -22,7 +22,7 @@ def attempt(path):
     try:
         found = importlib.import_module(module)
         return f"found {getattr(found, name)!r}" if name else f"found {found!r}"
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         return str(error)
 
 def handle(data, context):
