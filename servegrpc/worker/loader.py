@@ -94,16 +94,20 @@ def _load_entry(folder: Path, handler: str, context: Context) -> Entry:
     module = _import(folder, PurePosixPath(name.removesuffix(".py")))
     found = getattr(module, attribute or "handle", None)
     if found is not None and not inspect.isclass(found):
-        started = found(None, context)  # a function initializes itself when it is called without data; one that yields does not
-        if inspect.iscoroutine(started):
-            asyncio.run(started)
+        _finish(found(None, context))  # a function initializes itself when it is called without data; one that yields does not
         return cast("Entry", found)
     service: Any = _service_class(module, attribute, found)()  # a user's object
     if not callable(getattr(service, "handle", None)):
         raise LoadError(f"class {type(service).__name__} in {module.__name__}.py has no method handle(data, context).")
     if callable(getattr(service, "initialize", None)):
-        service.initialize(context)
+        _finish(service.initialize(context))
     return cast("Entry", service.handle)  # after initialize, which may replace it
+
+
+def _finish(started: object) -> None:
+    """Run what an `async def` has begun to its end."""
+    if inspect.iscoroutine(started):
+        asyncio.run(started)
 
 
 def _service_class(module: ModuleType, attribute: str, found: type | None) -> type:

@@ -73,6 +73,12 @@ def test_async_function(load):
     assert asyncio.run(load("own", own=code)(["x"], None)) == [None, ["x"]]
 
 
+def test_async_initialize(load):
+    """The class has an asynchronous initialize → it has run to its end when the model is loaded."""
+    code = ONE_CLASS.replace("def initialize(self, context):", "async def initialize(self, context):\n        await asyncio.sleep(0)")
+    assert load("own", own=f"import asyncio\n{code}")(["x"], None) == ["hello from m"]
+
+
 @pytest.mark.parametrize("handler", ["own:serve", "own.py:serve"])
 def test_named_function(load, handler):
     """The handler names a function → that one is the entry, not handle."""
