@@ -40,12 +40,15 @@ def new_request_id() -> str:
 
 
 def forwarded_headers(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that handlers see as request headers: all but gRPC's own and binary ones."""
-    kept = []
+    """Return the metadata that handlers see as request headers: all but gRPC's own and binary ones.
+
+    A key that comes more than once has its values joined, as gRPC allows.
+    """
+    kept: dict[str, str] = {}
     for key, value in metadata:  # a loop: most calls have nothing but a user agent
         if key not in NOT_FORWARDED and isinstance(value, str) and not key.startswith(("grpc-", ":")):
-            kept.append((key, value))
-    return tuple(kept)
+            kept[key] = f"{kept[key]}, {value}" if key in kept else value
+    return tuple(kept.items())
 
 
 def submit(

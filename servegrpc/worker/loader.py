@@ -191,7 +191,14 @@ def _describe(error: BaseException, folder: Path) -> str:
         return f"{Path(error.filename).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
     where = f"{Path(own[-1].filename).relative_to(folder)}, line {own[-1].lineno}: " if own else ""
-    return f"{where}{type(error).__name__}: {error}{_advice(error)}{_cause(error)}".replace(f"{folder}/", "")
+    return f"{where}{_named(error, folder)}{_advice(error)}{_cause(error, folder)}".replace(f"{folder}/", "")
+
+
+def _named(error: BaseException, folder: Path) -> str:
+    """Return an error's class and message, in which Python has put the path of the module that lacks a name."""
+    path = getattr(error, "path", None) if isinstance(error, ImportError) else None
+    said = f"{type(error).__name__}: {error}"
+    return said.replace(f" ({path})", "") if path and not Path(path).is_relative_to(folder) else said
 
 
 def _advice(error: BaseException) -> str:
@@ -202,7 +209,7 @@ def _advice(error: BaseException) -> str:
     return f"; install {package} where the server runs, or name it in the archive's requirements.txt"
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, folder: Path) -> str:
     """Return what an error was raised from, where a handler says so with `raise … from …`."""
     cause = error.__cause__
-    return "" if cause is None else f" (from {type(cause).__name__}: {cause})"
+    return "" if cause is None else f" (from {_named(cause, folder)})"

@@ -119,7 +119,7 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     )
     try:
         entry = load_handler(folder, spec["handler"], context)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's code may raise anything while it loads
+    except BaseException as error:  # noqa: BLE001 - a handler's code may raise anything while it loads
         channel.send(
             Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
         )

@@ -216,6 +216,7 @@ BAD_HANDLERS = {
         "handler.py, line 3: FileNotFoundError",
     ),
     "nothing in it": ("x = 1\n", 'needs a function "handle" or exactly one class; classes there: none'),
+    "interrupt": ("raise KeyboardInterrupt\n", "handler.py, line 1: KeyboardInterrupt"),
     "exit": ("import sys\nsys.exit('no license')\n", "handler.py, line 2: SystemExit: no license"),
 }
 

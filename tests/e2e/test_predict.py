@@ -109,6 +109,12 @@ async def test_metadata_are_headers(about, predict):
     assert reply.output["headers"] == {"x-tenant": "blue"}
 
 
+async def test_repeated_metadata(about, predict):
+    """Call metadata with a key twice → one request header, the values joined in their order."""
+    reply = await predict(about, "x", metadata=[("x-via", "one"), ("x-tenant", "blue"), ("x-via", "two")])
+    assert reply.output["headers"] == {"x-via": "one, two", "x-tenant": "blue"}
+
+
 def test_raw_stub(stub, echo):
     """The generated stub → a reply whose JSON is a Struct, not text."""
     reply = stub.Predict(pb.PredictRequest(model_name=echo, inputs={"data": encode_value({"a": [1]})}))

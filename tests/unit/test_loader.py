@@ -230,6 +230,19 @@ def test_no_paths(load, tmp_path):
     assert problem == "own.py, line 2: FileNotFoundError: [Errno 2] No such file or directory: 'weights.pt'"
 
 
+def test_no_paths_of_installed_modules(load, tmp_path):
+    """The handler imports a name that an installed module does not have → the error names both, and no path of this machine."""
+    problem = problem_of(load, tmp_path, "own", own="from os.path import nothing")
+    assert problem == "own.py, line 1: ImportError: cannot import name 'nothing' from 'posixpath'"
+
+
+@pytest.mark.parametrize("module", ["own", "near"])
+def test_parentheses_that_are_no_path(load, tmp_path, module):
+    """The message of an ImportError ends in parentheses with something else, or names a file of the archive → they stay."""
+    problem = problem_of(load, tmp_path, "own", own=f"raise ImportError('see ({module}.py)')")
+    assert problem == f"own.py, line 1: ImportError: see ({module}.py)"
+
+
 def test_loaderror_is_told_as_it_is():
     """A LoadError is described → its own words."""
     assert describe(LoadError("do this."), None) == "do this."
