@@ -1,11 +1,18 @@
-"""Requests of the Open Inference Protocol: arbitrary tensors for property tests, and everything that cannot be right."""
+"""Requests of the Open Inference Protocol: arbitrary tensors for property tests, everything that cannot be right, and the codec."""
 
 import math
 import struct
 
+import pytest
 from hypothesis import strategies as st
 
+from servegrpc.compat.open_inference import infer_pb2
+from servegrpc.errors import InvalidInput
 from servegrpc.values import ELEMENT_TYPES
+from servegrpc.wire.dialect import About
+from servegrpc.wire.open_inference import OpenInferenceCodec
+
+Request, Reply = infer_pb2.ModelInferRequest, infer_pb2.ModelInferResponse
 
 FP32 = {"name": "x", "datatype": "FP32", "shape": [2]}
 TWO_FLOATS = struct.pack("<2f", 1.5, -2)
@@ -110,3 +117,23 @@ def raw_tensors(draw):
     else:
         data = draw(st.binary(min_size=count * element.size, max_size=count * element.size))
     return element.name, shape, data
+
+
+def decode(request, codec=None, **kwargs):
+    return (codec or OpenInferenceCodec()).decode(memoryview(bytearray(request.SerializeToString())), **kwargs)
+
+
+def encode(result, request=None, codec=None):
+    raw = (request or Request()).SerializeToString()
+    return Reply.FromString((codec or OpenInferenceCodec()).encode(result, About("m", "1", "id", 0, 0, 1, memoryview(raw))))
+
+
+def tensor(**fields):
+    return Request.InferInputTensor(**{**FP32, **fields})
+
+
+def refused(request, *told, codec=None):
+    with pytest.raises(InvalidInput) as raised:
+        decode(request, codec)
+    for text in told:
+        assert text in raised.value.message

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from servegrpc.compat.open_inference import infer_pb2, tensors_pb2
 from servegrpc.errors import InvalidInput
 from servegrpc.tensors import Declaration
-from servegrpc.values import BY_NAME, BYTES, ElementType, check_shape, decode_tensor
+from servegrpc.values import BY_NAME, BYTES, ElementType, check_shape, check_size, decode_tensor
 from servegrpc.wire.large import LARGE_BYTES
 from servegrpc.wire.scan import UnusualMessageError, fields
 from servegrpc.wire.shared_memory import Region
@@ -20,6 +20,7 @@ Request = infer_pb2.ModelInferRequest
 Input = infer_pb2.ModelInferRequest.InferInputTensor
 
 RAW_INPUT_CONTENTS = 7  # the field's number
+MAX_TEXTS_BYTES = 2**31  # of a tensor of BYTES in shared memory, whose shape does not tell its size: as much as a message holds
 REGION_PREFIX = "servegrpc_region/"
 """Parameters with which the server, and nobody else, tells the worker where a region of shared memory is: "offset size key"."""
 
@@ -76,8 +77,8 @@ def decode_inputs(request: Request, raw: Sequence[memoryview | bytes], declared:
         element = _element(tensor)
         if declared.inputs:
             _check_declared(tensor, element, declared)
-        data = next(pieces)
         try:
+            data = next(pieces)
             if data is None:
                 row[tensor.name] = _typed(request, tensor, element)
             else:
@@ -141,9 +142,18 @@ def _pieces(request: Request, raw: Sequence[memoryview | bytes]) -> Iterator[mem
             raise InvalidInput(text, field=f"inputs.{tensor.name}.contents")
         if shared:
             region, offset, size = shared
+            _check_shared_size(tensor, size)
             yield memoryview(region.read(offset, size))
         else:
             yield next(remaining) if raw else None
+
+
+def _check_shared_size(tensor: Input, size: int) -> None:
+    """Raise ValueError for a size that the tensor cannot have, before so much memory is taken: a region may be huge and empty."""
+    element = _element(tensor)
+    check_size(element, tensor.shape, size)
+    if element is BYTES and size > MAX_TEXTS_BYTES:
+        raise ValueError(f"texts in shared memory have at most {MAX_TEXTS_BYTES} bytes, not {size}")
 
 
 def _element(tensor: Input) -> ElementType:

@@ -64,7 +64,10 @@ class Answers:
 
     def decode(self, item: Item, *, borrow: bool = False) -> object:
         """Return the row of a request. Raises InvalidInput."""
-        return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
+        try:
+            return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
+        except MemoryError:
+            raise InvalidInput("the inputs take more memory than the worker can get") from None
 
     def message(self, item: Item, value: object, took: Took) -> Reply:
         """Return a message of a request's stream.

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 import struct
 
 import numpy as np
@@ -10,37 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from oip_requests import FP32, MALFORMED, TWO_FLOATS, raw_tensors
+from oip_requests import FP32, MALFORMED, TWO_FLOATS, Request, decode, encode, raw_tensors, refused, tensor
 
-from servegrpc.compat.open_inference import infer_pb2
 from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.tensors import parse_declaration
 from servegrpc.values import BY_NAME
-from servegrpc.wire.dialect import About
 from servegrpc.wire.open_inference import OpenInferenceCodec, codec_of, route
 from servegrpc.wire.open_inference_inputs import CONTENTS
-
-Request, Reply = infer_pb2.ModelInferRequest, infer_pb2.ModelInferResponse
-
-
-def decode(request, codec=None, **kwargs):
-    return (codec or OpenInferenceCodec()).decode(memoryview(bytearray(request.SerializeToString())), **kwargs)
-
-
-def encode(result, request=None, codec=None):
-    raw = (request or Request()).SerializeToString()
-    return Reply.FromString((codec or OpenInferenceCodec()).encode(result, About("m", "1", "id", 0, 0, 1, memoryview(raw))))
-
-
-def tensor(**fields):
-    return Request.InferInputTensor(**{**FP32, **fields})
-
-
-def refused(request, *told, codec=None):
-    with pytest.raises(InvalidInput) as raised:
-        decode(request, codec)
-    for text in told:
-        assert text in raised.value.message
 
 
 @given(st.lists(raw_tensors(), min_size=1, max_size=4), st.booleans())
@@ -324,85 +299,6 @@ def test_names_too_long():
     for name, length in (("model_name", 257), ("model_version", 257), ("id", 129)):
         with pytest.raises(InvalidInput):
             route(Request(**{name: "x" * length}).SerializeToString())
-
-
-# --- shared memory
-
-
-@pytest.fixture
-def region():
-    """A shared memory object of 64 bytes: its name."""
-    name = f"servegrpc-unit-{os.getpid()}"
-    with open(f"/dev/shm/{name}", "xb") as file:
-        file.write(bytes(range(64)))
-    yield name
-    os.unlink(f"/dev/shm/{name}")
-
-
-def shared(size=8, offset=0, name="r"):
-    return {
-        "shared_memory_region": {"string_param": name},
-        "shared_memory_byte_size": {"int64_param": size},
-        "shared_memory_offset": {"int64_param": offset},
-    }
-
-
-def in_memory(region, *, size=48, **fields):
-    return Request(parameters={"servegrpc_region/r": {"string_param": f"8 {size} /{region}"}}, **fields)
-
-
-def test_input_in_shared_memory(region):
-    """An input in a region, beside a raw one → read from there; raw contents are counted without it."""
-    inputs = [{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2, 4)}, {**FP32, "name": "y"}]
-    row = decode(in_memory(region, inputs=inputs, raw_input_contents=[TWO_FLOATS]))
-    assert row["x"].tolist() == [12, 13]
-    assert row["y"].tolist() == [1.5, -2]
-
-
-def test_output_in_shared_memory(region):
-    """An output into a region → written there, and empty raw contents."""
-    reply = encode(
-        {"a": np.array([7], "u1"), "b": 1}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4, 2)}, {"name": "b"}])
-    )
-    assert reply.raw_output_contents[0] == b""
-    assert reply.outputs[0].parameters["shared_memory_byte_size"].int64_param == 1
-    with open(f"/dev/shm/{region}", "rb") as file:
-        assert file.read()[9:12] == b"\x09\x07\x0b"
-
-
-@pytest.mark.parametrize(("offset", "size"), [(47, 2), (-1, 2), (0, -2), (2**62, 2)])
-def test_beyond_the_region(region, offset, size):
-    """A tensor that is not within its region → INVALID_ARGUMENT."""
-    refused(
-        in_memory(region, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(size, offset)}]),
-        "'r'",
-        "has 48 bytes",
-    )
-
-
-def test_region_beyond_its_object(region):
-    """A region that is larger than its object has become → INVALID_ARGUMENT."""
-    request = in_memory(region, size=57, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2)}])
-    refused(request, "ends beyond its object, which has 64 bytes")
-
-
-def test_output_too_large(region):
-    """An output larger than its place → INVALID_ARGUMENT, and nothing written."""
-    with pytest.raises(InvalidInput):
-        encode({"a": np.zeros(5, "u1")}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4)}]))
-
-
-def test_contents_beside_shared_memory(region):
-    """An input in a region that has contents too → INVALID_ARGUMENT."""
-    request = in_memory(region, inputs=[{**FP32, "contents": {"fp32_contents": [1, 2]}, "parameters": shared()}])
-    refused(request, "contents field must not be specified when using shared memory for 'x'")
-
-
-@pytest.mark.parametrize("key", ["/", "/..", "/a/b", "/nosuch-servegrpc"])
-def test_no_object(key):
-    """A key that names no object → INVALID_ARGUMENT."""
-    parameters = {"servegrpc_region/r": {"string_param": f"0 8 {key}"}}
-    refused(Request(parameters=parameters, inputs=[{**FP32, "parameters": shared()}]), "'r'")
 
 
 # --- JSON, as TorchServe's kservev2 envelope has it
