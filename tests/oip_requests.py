@@ -3,12 +3,13 @@
 import math
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from servegrpc.compat.open_inference import infer_pb2
 from servegrpc.errors import InvalidInput
-from servegrpc.values import ELEMENT_TYPES
+from servegrpc.values import BY_NAME, ELEMENT_TYPES
 from servegrpc.wire.dialect import About
 from servegrpc.wire.open_inference import OpenInferenceCodec
 
@@ -103,9 +104,9 @@ shapes = st.lists(st.integers(0, 4), max_size=4)
 
 
 @st.composite
-def raw_tensors(draw):
-    """A datatype, a shape, and the bytes of a tensor of these."""
-    element = draw(st.sampled_from(ELEMENT_TYPES))
+def raw_tensors(draw, datatype=None):
+    """A datatype, any or the one given, a shape, and the bytes of a tensor of these."""
+    element = BY_NAME[datatype] if datatype else draw(st.sampled_from(ELEMENT_TYPES))
     shape = draw(shapes)
     count = math.prod(shape)
     if element.name == "BYTES":
@@ -117,6 +118,18 @@ def raw_tensors(draw):
     else:
         data = draw(st.binary(min_size=count * element.size, max_size=count * element.size))
     return element.name, shape, data
+
+
+def assert_same_elements(datatype, returned, sent):
+    """Bytes of a tensor are those of another, but that a NaN, which has many patterns of bits, is any NaN: Python changes them."""
+    dtype = BY_NAME[datatype].dtype
+    if dtype.kind != "f":
+        assert returned == sent
+        return
+    there, expected = np.frombuffer(returned, dtype), np.frombuffer(sent, dtype)
+    nan = np.isnan(expected)
+    assert np.array_equal(np.isnan(there), nan)
+    assert there[~nan].tobytes() == expected[~nan].tobytes()
 
 
 def decode(request, codec=None, **kwargs):
