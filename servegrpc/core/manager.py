@@ -85,7 +85,8 @@ class ModelManager:
         """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
 
         Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, or ModelLoadFailed with the cause;
-        after the last the version stays in the registry as FAILED, without its unpacked files, and registering it again replaces it.
+        after the last the version stays in the registry as FAILED, without its unpacked files, and registering it again replaces it;
+        unless it was unregistered.
         """
         check_numbers(registration)
         archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=self._downloads)
@@ -103,6 +104,12 @@ class ModelManager:
         if registration.make_default:
             self.set_default(version.name, version.version)
         return version
+
+    def wait_loaded(self, name: str, version: str) -> None:
+        """Wait while a version that is registered loads. Raises ModelNotFound, VersionNotFound, or ModelLoadFailed with the cause."""
+        found = self.registry.get(name, version)
+        found.pool.wait(lambda: found.pool.state is not State.LOADING, None)  # ends as in `_wait_loaded`
+        _check_loaded(found)
 
     def restore(self) -> list[ModelVersion]:
         """Register again what the state says, in its order, and wait for it; what cannot be is told in the log, and stays in the state."""
@@ -157,7 +164,7 @@ class ModelManager:
         check_workers(workers, max_workers)
         found = self.registry.get(name, version)
         if found.pool.state is State.FAILED:
-            raise _load_failed(found)
+            raise _load_failed(found, found.pool.cause)
         if self._state:
             self._state.scale(found.name, found.version, workers, workers if max_workers is None else max_workers)
         found.autoscaler.bound(workers, workers if max_workers is None else max_workers)
@@ -308,8 +315,7 @@ class ModelManager:
 
     def _wait_loaded(self, version: ModelVersion) -> None:
         version.pool.wait(version.pool.settled, None)  # ends: every start has a time-out, and losses lead to FAILED
-        if version.pool.state is State.FAILED:
-            raise _load_failed(version)
+        _check_loaded(version)
 
     def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
         for version in versions:
@@ -355,10 +361,14 @@ def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | No
     return changes, manager.listen(changes.put)
 
 
-def _load_failed(version: ModelVersion) -> ModelLoadFailed:
-    return ModelLoadFailed(
-        f"{version.pool.label} failed to load: {version.pool.cause}",
-        model_name=version.name,
-        model_version=version.version,
-        cause=version.pool.cause,
-    )
+def _check_loaded(version: ModelVersion) -> None:
+    """Raise ModelLoadFailed when a version has failed, or was unregistered while someone waited for it."""
+    if version.pool.state is State.FAILED:
+        raise _load_failed(version, version.pool.cause)
+    if version.pool.state in (State.DRAINING, State.UNLOADED):
+        raise _load_failed(version, "it was unloaded while it loaded.")
+
+
+def _load_failed(version: ModelVersion, cause: str) -> ModelLoadFailed:
+    message = f"{version.pool.label} failed to load: {cause}"
+    return ModelLoadFailed(message, model_name=version.name, model_version=version.version, cause=cause)

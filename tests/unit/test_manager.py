@@ -411,10 +411,15 @@ def test_registration_that_went_on_is_saved(restart, archive):
 
 
 def test_registration_cut_off_by_the_end(restart, archive, make_manager, tmp_path):
-    """The server stops while a model loads → after a restart it is not there."""
+    """The server stops while a model loads → the caller is told that it is not loaded, and after a restart it is not there."""
     state, engine = StateStore(tmp_path / "state"), FakeEngine()
     manager = make_manager(engine, state=state)
-    caller = threading.Thread(target=manager.register, args=(Registration(archive()),))
+
+    def register():
+        with pytest.raises(ModelLoadFailed, match="it was unloaded while it loaded"):
+            manager.register(Registration(archive()))
+
+    caller = threading.Thread(target=register)
     caller.start()
     engine.wait_started(1)
     manager.drain(0.0)

@@ -5,7 +5,7 @@ import os
 import pytest
 import yaml
 from oip import MEMORY_PREFIX, grpcclient
-from servers import Servers
+from servers import Gate, Servers
 
 
 def declared(datatype, shape, inputs, outputs, **settings):
@@ -32,10 +32,17 @@ MODELS = {
 
 
 @pytest.fixture(scope="session")
-def model_store(tmp_path_factory, archive):
-    """The archives of all models, and one that is not loaded: `spare`."""
+def load_gate(tmp_path_factory):
+    """Where the model `waits` waits while it loads."""
+    return Gate(tmp_path_factory.mktemp("gates"))
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory, archive, load_gate):
+    """The archives of all models, and some that are not loaded."""
     store = tmp_path_factory.mktemp("store")
-    for name, (handler, config) in {**MODELS, "spare": ("same", "")}.items():
+    others = {"spare": ("same", ""), "broken": ("fail_load", ""), "waits": ("waits", f"gate: {load_gate.path}")}
+    for name, (handler, config) in {**MODELS, **others}.items():
         os.rename(archive(handler, name=name, config=config), store / f"{name}.mar")
     return store
 
