@@ -161,6 +161,9 @@ def pairs(reply):
         (np.float32(2), {"output": ("FP32", [2.0])}),
         ([0.5, 1], {"output": ("FP64", [0.5, 1.0])}),
         (["a", "é"], {"output": ("BYTES", [b"a", "é".encode()])}),
+        ([b"a", b"\0"], {"output": ("BYTES", [b"a", b"\0"])}),
+        ([["a", b"b"], ("c", b"")], {"output": ("BYTES", [[b"a", b"b"], [b"c", b""]])}),
+        ([["a"], ["b", "c"]], {"output": ("BYTES", [b'[["a"], ["b", "c"]]'])}),
         (
             {"digit": 7, "name": "seven", "p": 0.5, "sure": True},
             {"digit": ("INT64", [7]), "name": ("BYTES", [b"seven"]), "p": ("FP64", [0.5]), "sure": ("BOOL", [True])},
@@ -178,7 +181,13 @@ def test_result_of_undeclared(result, expected):
 
 
 @pytest.mark.parametrize(
-    "result", [{"a": [1, 2], "b": "t"}, ([1, 2], "t"), {"a": torch.tensor([1, 2], dtype=torch.int32), "b": np.array([["t"]]), "c": 1}]
+    "result",
+    [
+        {"a": [1, 2], "b": "t"},
+        {"a": [1.0, 2.0], "b": [[b"t"]]},
+        ([1, 2], "t"),
+        {"a": torch.tensor([1, 2], dtype=torch.int32), "b": np.array([["t"]]), "c": 1},
+    ],
 )
 def test_result_of_declared(result):
     """Declared outputs, by name or by position → in the declared types, and no others."""
@@ -193,6 +202,9 @@ def test_result_of_declared(result):
         ({"a": torch.tensor([1.0]), "b": "t"}, "output 'a' cannot be sent: it is FP32, and INT32 is declared"),
         ({"a": [[1]], "b": "t"}, "output 'a' cannot be sent: its shape is [1, 1]"),
         ({"a": ["x"], "b": "t"}, "output 'a' cannot be sent"),
+        ({"a": [1.7, 2], "b": "t"}, "output 'a' cannot be sent: INT32 is declared, and it has other values"),
+        ({"a": ["1"], "b": "t"}, "output 'a' cannot be sent: INT32 is declared, and it has other values"),
+        ({"a": [2**31], "b": "t"}, "output 'a' cannot be sent"),
         (3, "must be a dict of the declared outputs: a, b"),
     ],
 )
@@ -226,6 +238,14 @@ def test_classification():
     wanted = Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": 2}}}])
     reply = encode(torch.tensor([[0.5, 2, 1], [3, 2, 4]]), wanted)
     assert shown(reply) == {"output": ("BYTES", [[b"2.000000:1", b"1.000000:2"], [b"4.000000:2", b"3.000000:0"]])}
+
+
+@pytest.mark.parametrize(("shape", "found"), [((2, 0), (2, 0)), ((0, 3), (0, 2))])
+def test_classification_without_elements(shape, found):
+    """A classification of a tensor that is empty → is empty."""
+    wanted = Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": 2}}}])
+    (output,) = encode(torch.zeros(shape), wanted).outputs
+    assert (output.datatype, tuple(output.shape)) == ("BYTES", found)
 
 
 @pytest.mark.parametrize("count", [0, -1])
