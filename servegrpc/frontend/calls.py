@@ -14,9 +14,9 @@ from typing import NoReturn
 import grpc
 
 from servegrpc.core.pool import WorkerPool
-from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.request import Request
-from servegrpc.errors import Code, ServeError, SlowReader
+from servegrpc.errors import Code, InvalidInput, ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
@@ -72,11 +72,14 @@ def submit(
     queued. Raises ServeError for what the server refuses.
     """
     call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
-    pool = registry.get(route.model_name, route.model_version).pool
+    version = registry.get(route.model_name, route.model_version)
+    pool = version.pool
     deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
     request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers, priority=priority)
     if sequence_id:
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
+    elif dialect is Dialect.OPEN_INFERENCE:
+        check_free(version)
     call.on_cancel = partial(leave, call, pool, request)
     return put(pool, request)
 
@@ -118,6 +121,13 @@ def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, s
     said = ((SEQUENCE_ID, sequence_id), (SEQUENCE_START, str(first).lower()), (SEQUENCE_END, str(end).lower()))
     request.headers = tuple(pair for pair in request.headers if pair[0] not in (SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END)) + said
     request.ends_sequence = end
+
+
+def check_free(version: ModelVersion) -> None:
+    """Raise InvalidInput when a model takes no requests that are of no sequence; in Triton's words."""
+    if version.archive.config.sequence_batching:
+        text = f"inference request to model '{version.name}' must specify a non-zero or non-empty correlation ID: parameter 'sequence_id'"
+        raise InvalidInput(text, field="parameters.sequence_id")
 
 
 def leave(call: Call, pool: WorkerPool, request: Request) -> None:

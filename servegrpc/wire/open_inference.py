@@ -131,13 +131,17 @@ def read_options(parameters: Mapping[str, tensors_pb2.InferParameter]) -> Option
     timeout, sequence = _whole(given, "timeout"), given.get("sequence_id", "")
     if isinstance(sequence, float | bool):
         raise InvalidInput("parameter 'sequence_id' must be a whole number or a text", field="parameters.sequence_id")
+    start, end = _flag(given, "sequence_start"), _flag(given, "sequence_end")
+    if sequence in (0, "") and (start or end):
+        text = f"parameter 'sequence_id' is missing beside '{'sequence_start' if start else 'sequence_end'}'"
+        raise InvalidInput(text, field="parameters.sequence_id")
     return Options(
         tuple(headers),
         timeout / 1e6 if timeout else math.inf,
         _whole(given, "priority"),
         "" if sequence in (0, "") else str(sequence),
-        _flag(given, "sequence_start"),
-        _flag(given, "sequence_end"),
+        start,
+        end,
         _flag(given, "triton_enable_empty_final_response"),
     )
 

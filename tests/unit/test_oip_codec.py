@@ -301,6 +301,8 @@ def test_no_options():
         {"priority": {"int64_param": -1}},
         {"sequence_start": {"int64_param": 1}},
         {"sequence_id": {"bool_param": True}},
+        {"sequence_id": {"string_param": ""}, "sequence_start": {"bool_param": True}},
+        {"sequence_id": {"int64_param": 0}, "sequence_end": {"bool_param": True}},
         {"triton_unheard_of": {"bool_param": True}},
         {"servegrpc_region/r": {"string_param": "0 8 /r"}},
     ],

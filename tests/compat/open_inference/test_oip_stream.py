@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from queue import SimpleQueue
 
+import grpc
 import numpy as np
 import pytest
 from oip import InferenceServerException, accepted, aioclient, count, grpcclient, service_pb2, tensor
@@ -206,6 +207,40 @@ def test_sequence_that_was_not_begun(triton):
     with pytest.raises(InferenceServerException) as raised:
         triton.infer("accumulate", [tensor("INPUT", np.array([1], np.int32))], sequence_id=13)
     assert raised.value.status() == "StatusCode.FAILED_PRECONDITION"
+
+
+def by_call(client, request):
+    client._client_stub.ModelInfer(request, timeout=SECONDS)
+
+
+def by_stream(client, request):
+    next(client._client_stub.ModelStreamInfer(iter([request]), metadata=[("triton_grpc_error", "true")], timeout=SECONDS))
+
+
+@pytest.mark.parametrize("call", [by_call, by_stream])
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, "inference request to model 'accumulate' must specify a non-zero or non-empty correlation ID: parameter 'sequence_id'"),
+        ({"sequence_start": {"bool_param": True}}, "parameter 'sequence_id' is missing beside 'sequence_start'"),
+    ],
+    ids=["no sequence", "only a start"],
+)
+def test_without_sequence(triton, call, parameters, told):
+    """A request without a sequence's id to a model that takes sequences → INVALID_ARGUMENT, naming the parameter."""
+    request = service_pb2.ModelInferRequest(model_name="accumulate", raw_input_contents=[bytes(4)], parameters=parameters)
+    request.inputs.add(name="INPUT", datatype="INT32", shape=[1])
+    with pytest.raises(grpc.RpcError) as raised:
+        call(triton, request)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told in raised.value.details()
+
+
+def test_number_or_text(triton):
+    """A sequence begun with a number, continued with the same number as a text → one sequence."""
+    for sequence, start, total in ((77, True, 1), ("77", False, 2)):
+        result = triton.infer("accumulate", [tensor("INPUT", np.ones(1, np.int32))], sequence_id=sequence, sequence_start=start)
+        assert out(result, "OUTPUT") == [total]
 
 
 def test_sequence_that_has_ended(triton):
