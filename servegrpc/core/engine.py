@@ -83,8 +83,11 @@ class Worker(Protocol):
 class WorkerEvents(Protocol):
     """What an engine tells about a worker, in order, from one thread per worker. After `exited` nothing more comes."""
 
-    def ready(self, worker_id: int, slots: int) -> None:
-        """The handler is loaded. With `slots` the worker is live: it takes further requests while it works on others, so many at once."""
+    def ready(self, worker_id: int, slots: int, *, yields: bool) -> None:
+        """The handler is loaded. With `slots` the worker is live: it takes further requests while it works on others, so many at once.
+
+        `yields` is whether the handler may have several messages for one request.
+        """
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
         """Some of its requests, named by ticket and index, are answered, or have got a message of their stream.

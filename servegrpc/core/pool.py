@@ -64,6 +64,7 @@ class WorkerPool:
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
+        self.yields = False  # its handler may have several messages for one request; known once a worker has loaded it
 
     @property
     def state(self) -> State:
@@ -267,8 +268,9 @@ class WorkerPool:
 
     # --- worker events
 
-    def ready(self, worker_id: int, slots: int) -> None:
+    def ready(self, worker_id: int, slots: int, *, yields: bool) -> None:
         """A worker has loaded its handler."""
+        self.yields = yields
         self._crew.note_ready(worker_id, slots)
         self.pump()
         self._on_change()

@@ -292,7 +292,7 @@ class ProcessWorker:
             if not isinstance(slots, int) or slots < 0:
                 raise ChannelError("it has no number of slots")
             self._live = slots > 0
-            self._events.ready(self._spec.worker_id, slots)
+            self._events.ready(self._spec.worker_id, slots, yields=message.body.get("yields") is True)
         elif message.kind is Kind.TAKEN and self._live and message.body.get("lane") in range(LANES):
             with self._sending:
                 if message.body["lane"] in self._free_lanes:

@@ -101,7 +101,7 @@ class AboutMethods:
             input=map(_input, declared.inputs.values()),
             output=map(_output, declared.outputs.values()),
             instance_group=_instance_groups(version),
-            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=said.continuous_batching),
+            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=version.pool.yields),
         )
         if said.sequence_batching:
             config.sequence_batching.max_sequence_idle_microseconds = round((said.sequence_max_idle_seconds or 0) * 1e6)

@@ -62,7 +62,9 @@ def parse(payload: memoryview) -> tuple[Request, Sequence[memoryview | bytes]]:
     return request, request.raw_input_contents
 
 
-def decode_inputs(request: Request, raw: Sequence[memoryview | bytes], declared: Declaration, *, borrow: bool = False) -> dict[str, object]:
+def decode_inputs(
+    request: Request, raw: Sequence[memoryview | bytes], declared: Declaration, most_rows: float = math.inf, *, borrow: bool = False
+) -> dict[str, object]:
     """Return the inputs by name: torch tensors, or numpy arrays of bytes objects for BYTES.
 
     Tensors own their memory; with `borrow`, large ones are views of the raw contents. Raises InvalidInput naming the tensor.
@@ -76,7 +78,7 @@ def decode_inputs(request: Request, raw: Sequence[memoryview | bytes], declared:
             raise wrong(tensor, "is given twice")
         element = _element(tensor)
         if declared.inputs:
-            _check_declared(tensor, element, declared)
+            _check_declared(tensor, element, declared, most_rows)
         try:
             data = next(pieces)
             if data is None:
@@ -163,7 +165,7 @@ def _element(tensor: Input) -> ElementType:
     return element
 
 
-def _check_declared(tensor: Input, element: ElementType, declared: Declaration) -> None:
+def _check_declared(tensor: Input, element: ElementType, declared: Declaration, most_rows: float) -> None:
     spec = declared.inputs.get(tensor.name)
     if spec is None:
         raise wrong(tensor, f"is none of the model's: {', '.join(declared.inputs)}")
@@ -171,6 +173,8 @@ def _check_declared(tensor: Input, element: ElementType, declared: Declaration) 
         raise wrong(tensor, f"has the datatype '{element.name}'; the model takes '{spec.element.name}'")
     if not spec.admits(tensor.shape):
         raise wrong(tensor, f"has the shape {list(tensor.shape)}; the model takes {list(spec.shape)}")
+    if spec.batchable and tensor.shape[0] > most_rows:
+        raise wrong(tensor, f"has {tensor.shape[0]} rows; the model takes at most {most_rows}")
 
 
 def _typed(request: Request, tensor: Input, element: ElementType) -> object:

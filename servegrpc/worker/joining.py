@@ -6,7 +6,6 @@ The runner asks which requests go together, and calls a `Joined` in place of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from inspect import isgeneratorfunction
 
 import numpy as np
 import torch
@@ -15,14 +14,14 @@ from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.tensors import Declaration, TensorSpec
 from servegrpc.values import BYTES
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import Entry, borrows_inputs
+from servegrpc.worker.loader import Entry, borrows_inputs, yields
 
 Row = Mapping[str, object]
 
 
 def joined(entry: Entry, declared: Declaration, batch_size: int) -> Entry:
     """Return the entry that joins requests; the same entry when the model does not say that they may be, or when it yields."""
-    return Joined(entry, declared, batch_size) if declared.batchable and not isgeneratorfunction(entry) else entry
+    return Joined(entry, declared, batch_size) if declared.batchable and not yields(entry) else entry
 
 
 class Joined:

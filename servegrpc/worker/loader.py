@@ -59,8 +59,18 @@ def borrows_inputs(entry: Entry) -> bool:
 
 def is_async(entry: Entry) -> bool:
     """Return whether an entry point is `async def`, a coroutine or an asynchronous generator."""
-    called = entry if inspect.isroutine(entry) else type(entry).__call__
+    called = _called(entry)
     return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+
+
+def yields(entry: Entry) -> bool:
+    """Return whether an entry point is a generator, asynchronous or not."""
+    called = _called(entry)
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def _called(entry: Entry) -> Entry:
+    return entry if inspect.isroutine(entry) else type(entry).__call__
 
 
 def _declare_metrics(folder: Path, context: Context) -> None:

@@ -31,7 +31,7 @@ from servegrpc.worker.async_loop import AsyncLoop
 from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
 from servegrpc.worker.joining import joined
-from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler
+from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler, yields
 from servegrpc.worker.runner import STALL_SECONDS, Runner
 from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
@@ -125,13 +125,13 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
         )
         return None
     loop, slots = _loop(channel, spec, entry, context)
-    channel.send(Kind.LOADED, {"slots": slots})
+    channel.send(Kind.LOADED, {"slots": slots, "yields": isinstance(loop, StepLoop) or yields(entry)})
     return loop
 
 
 def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> tuple[Loop, int]:
     """Return the loop that fits the handler, and how many requests it works on at once; 0 for one batch at a time."""
-    codecs = worker_codecs(context.model_yaml_config)
+    codecs = worker_codecs(context.model_yaml_config, spec["batch_size"])
     answers = Answers(codecs, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"])
     service = getattr(entry, "__self__", None)
     if isinstance(service, StepHandler):

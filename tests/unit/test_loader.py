@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, is_async, load_handler
+from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, is_async, load_handler, yields
 
 ONE_CLASS = """
 class Handler:
@@ -300,6 +300,24 @@ def test_is_async(load, code, asynchronous):
     exec(code, namespace)
     entry = namespace.get("serve") or namespace["H"]().handle
     assert is_async(entry) is asynchronous
+
+
+@pytest.mark.parametrize(
+    ("code", "yielding"),
+    [
+        (ASYNC, False),
+        ("class H:\n    async def handle(self, data, context):\n        yield data", True),
+        ("class H:\n    def handle(self, data, context):\n        yield data", True),
+        ("def serve(data, context):\n    yield data", True),
+        ("def serve(data, context): ...", False),
+    ],
+    ids=["asynchronous", "asynchronous generator", "generator", "function that yields", "function"],
+)
+def test_yields(code, yielding):
+    """A handler that is a generator, asynchronous or not → known to yield."""
+    namespace = {}
+    exec(code, namespace)
+    assert yields(namespace.get("serve") or namespace["H"]().handle) is yielding
 
 
 def test_callable_object_is_async():

@@ -140,6 +140,14 @@ def test_not_as_declared(fields, told):
     refused(Request(**fields, raw_input_contents=contents), told, codec=DECLARED)
 
 
+def test_too_many_rows():
+    """A request of more rows than the batch size → INVALID_ARGUMENT naming the input, whatever the handler is."""
+    tensors = [{"name": "x", "datatype": "FP32", "shape": [-1], "batchable": True}]
+    codec = codec_of({"inputs": tensors}, 1)
+    refused(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), "input 'x' has 2 rows; the model takes at most 1", codec=codec)
+    assert len(decode(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), codec_of({"inputs": tensors}, 2))["x"]) == 2
+
+
 def test_as_declared():
     """A request without an optional input → its row."""
     assert decode(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), DECLARED)["x"].tolist() == [1.5, -2]

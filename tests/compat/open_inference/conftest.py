@@ -24,6 +24,8 @@ MODELS = {
     "same": ("same", ""),
     "told": ("told", ""),
     "repeat": ("repeat", "batchSize: 4"),
+    "later": ("later", ""),
+    "steps": ("steps", ""),
     "accumulate": ("accumulate", "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nbatchSize: 4"),
     "hold": ("hold", ""),
     "mortal": ("mortal", ""),

@@ -67,6 +67,12 @@ def test_config_of_undeclared(triton):
     assert triton.get_model_config("same").config.max_batch_size == 0
 
 
+@pytest.mark.parametrize(("model", "yields"), [("same", False), ("repeat", True), ("later", True), ("steps", True)])
+def test_decoupled(triton, model, yields):
+    """A handler that yields, by itself, asynchronously or step by step → said to be decoupled, and no other."""
+    assert triton.get_model_config(model).config.model_transaction_policy.decoupled == yields
+
+
 @pytest.mark.parametrize("method", ["get_model_metadata", "get_model_config", "get_inference_statistics"])
 def test_unknown_model(triton, method):
     """A model that is not there → NOT_FOUND, in the words Triton's clients look for."""
