@@ -145,6 +145,15 @@ def test_not_on_the_inference_port(server, method):
     assert "--allow-repository-api" in raised.value.message()
 
 
+def test_shared_memory_on_the_management_port(server):
+    """The management port, asked as clients ask first → nothing is registered, and unregistering all is OK."""
+    with grpcclient.InferenceServerClient(server.management) as client:
+        client.unregister_system_shared_memory()
+        client.unregister_cuda_shared_memory()
+        assert not client.get_system_shared_memory_status().regions
+        assert not client.get_cuda_shared_memory_status().regions
+
+
 @pytest.mark.parametrize("method", [*CHANGES, "get_server_metadata"])
 def test_on_the_management_port(server, method):
     """The management port → always has them, and what clients ask first."""
