@@ -315,8 +315,7 @@ class WorkerPool:
 
     def _answer(self, request: Request, reply: Reply) -> None:
         code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
-        self.stats.replies[code] += 1
-        self.stats.request_seconds.observe(monotonic() - request.arrived)
+        self.stats.answered(code, monotonic() - request.arrived)
         self._end_if_done(request.sequence)
         request.answer(reply)
 

@@ -20,6 +20,7 @@ class PoolStats:
         self.replies: Counter[int] = Counter(dict.fromkeys(Code, 0))  # by status code; all there, so that adding one is one step
         self.refused: Counter[str] = Counter()  # by reason; these were not accepted
         self.request_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to reply
+        self.failed_seconds = 0.0  # of these, those of requests that failed
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over
         self.batch_size = Histogram(SIZE_BUCKETS)
         self.batches: dict[int, tuple[int, float]] = {}  # by exact size: how many, and their seconds in all
@@ -27,6 +28,13 @@ class PoolStats:
         self.losses = 0  # workers that ended unasked
         self.wasted_batches = 0  # run to the end while no caller waited any more
         self.handler_metrics = HandlerMetricsTable()
+
+    def answered(self, code: int, seconds: float) -> None:
+        """Count a request by its status code, and the time since it arrived."""
+        self.replies[code] += 1
+        self.request_seconds.observe(seconds)
+        if code:
+            self.failed_seconds += seconds
 
     def executed(self, requests: int, batch_size: int, seconds: float) -> int:
         """Count the batches, full ones and a rest, in which so many requests were run one after the other; returns how many batches."""

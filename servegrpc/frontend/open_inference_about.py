@@ -175,7 +175,7 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
     stats = version.pool.stats
     succeeded = stats.replies[Code.OK]
     failed = sum(stats.replies.values()) - succeeded
-    total, queued = stats.request_seconds.sum, stats.queue_seconds.sum
+    well, queued = max(0.0, stats.request_seconds.sum - stats.failed_seconds), stats.queue_seconds.sum
     return pb.ModelStatistics(
         name=version.name,
         version=version.version,
@@ -183,10 +183,10 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
         inference_count=succeeded,
         execution_count=sum(stats.batch_size.counts),
         inference_stats=pb.InferStatistics(
-            success=_duration(succeeded, total),
-            fail=_duration(failed, 0.0),
+            success=_duration(succeeded, well),
+            fail=_duration(failed, stats.failed_seconds),
             queue=_duration(sum(stats.queue_seconds.counts), queued),
-            compute_infer=_duration(succeeded, max(0.0, total - queued)),
+            compute_infer=_duration(succeeded, max(0.0, well - queued)),
         ),
         batch_stats=[
             pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(count, seconds))

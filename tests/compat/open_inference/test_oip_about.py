@@ -97,6 +97,17 @@ def test_statistics_of_one(triton):
     assert abs(after[0].last_inference - time.time() * 1000) < 60_000
 
 
+def test_statistics_of_failures(triton):
+    """A request that fails → its time is among those of failures, and not of successes."""
+    before = triton.get_inference_statistics("upper").model_stats[0].inference_stats
+    with pytest.raises(InferenceServerException):
+        triton.infer("upper", [tensor("x", np.zeros(1, np.float32))])
+    after = triton.get_inference_statistics("upper").model_stats[0].inference_stats
+    assert after.fail.count == before.fail.count + 1
+    assert after.fail.ns > before.fail.ns
+    assert after.success == before.success
+
+
 def test_statistics_of_batches(triton):
     """Requests run → counted by the size of their batches, with the time these took."""
     done = SimpleQueue()
