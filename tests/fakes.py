@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from servegrpc.core.engine import HandlerSpec, WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
@@ -151,10 +151,10 @@ class FakeWorker:
 
     # --- what a test calls, or the thread
 
-    def become_ready(self, slots: int = 0, *, yields: bool = False) -> None:
+    def become_ready(self, slots: int = 0) -> None:
         """Say that the handler is loaded."""
         self.slots = slots
-        self._events.ready(self.spec.worker_id, slots, yields=yields)
+        self._events.ready(self.spec.worker_id, LoadedHandler(slots))
 
     def answer(self, calls: int | None = None) -> None:
         """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""

@@ -14,7 +14,7 @@ from weakref import ref
 
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.crew import Crew
-from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit
+from servegrpc.core.engine import Engine, HandlerSpec, LoadedHandler, WorkerExit
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
@@ -64,7 +64,7 @@ class WorkerPool:
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
-        self.yields = False  # its handler may have several messages for one request; known once a worker has loaded it
+        self.handler = LoadedHandler()  # as the last worker that has loaded it tells
 
     @property
     def state(self) -> State:
@@ -268,10 +268,10 @@ class WorkerPool:
 
     # --- worker events
 
-    def ready(self, worker_id: int, slots: int, *, yields: bool) -> None:
+    def ready(self, worker_id: int, handler: LoadedHandler) -> None:
         """A worker has loaded its handler."""
-        self.yields = yields
-        self._crew.note_ready(worker_id, slots)
+        self.handler = handler
+        self._crew.note_ready(worker_id, handler.slots)
         self.pump()
         self._on_change()
 
@@ -306,7 +306,7 @@ class WorkerPool:
         self.stats.handler_metrics.add(records)
 
     def _note_batches(self, hand_over: HandOver, now: float) -> None:
-        batches = self.stats.executed(len(hand_over.requests), self.settings.batch_size, now - hand_over.sent)
+        batches = self.stats.executed(hand_over.rows, self.settings.batch_size, now - hand_over.sent)
         self._pace.learn(now - hand_over.sent, batches)
         if self.settings.refuse_hopeless:
             self._service.learn(now - hand_over.sent, now)
@@ -315,7 +315,7 @@ class WorkerPool:
 
     def _answer(self, request: Request, reply: Reply) -> None:
         code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
-        self.stats.answered(code, monotonic() - request.arrived)
+        self.stats.answered(code, monotonic() - request.arrived, request.size)
         self._end_if_done(request.sequence)
         request.answer(reply)
 

@@ -28,12 +28,13 @@ class WorkerState(IntEnum):
 class HandOver:
     """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give.
 
-    `left` of them are not answered; the callers of those at `callers_left` did not wait.
+    `rows` is how much of a batch they take in all. `left` of them are not answered; the callers of those at `callers_left` did not wait.
     """
 
     requests: list[Request | None]
     sent: float
     since: float
+    rows: int
     left: int
     callers_left: set[int] = field(default_factory=set)
 
@@ -62,7 +63,9 @@ class WorkerRecord:
             self._last_ticket = ticket = (self._last_ticket + 1) & 0xFFFFFFFF
             if self.gone or self.worker is None or not self.worker.send(ticket, requests):
                 return False
-            self.in_flight[ticket] = HandOver([*requests], now, now, len(requests))  # `take` waits for the lock: it finds it
+            self.in_flight[ticket] = HandOver(
+                [*requests], now, now, sum(request.size for request in requests), len(requests)
+            )  # `take` waits for the lock: it finds it
             return True
 
     def take(self, replies: Sequence[Reply], now: float) -> tuple[list[tuple[Request, Reply]], list[HandOver]]:

@@ -21,7 +21,7 @@ from typing import cast
 import structlog
 import yaml
 
-from servegrpc.core.engine import UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import LoadedHandler, UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.pace import MAX_CALLS
 from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
@@ -292,7 +292,8 @@ class ProcessWorker:
             if not isinstance(slots, int) or slots < 0:
                 raise ChannelError("it has no number of slots")
             self._live = slots > 0
-            self._events.ready(self._spec.worker_id, slots, yields=message.body.get("yields") is True)
+            yields, joins = (message.body.get(key) is True for key in ("yields", "joins"))
+            self._events.ready(self._spec.worker_id, LoadedHandler(slots, yields, joins))
         elif message.kind is Kind.TAKEN and self._live and message.body.get("lane") in range(LANES):
             with self._sending:
                 if message.body["lane"] in self._free_lanes:

@@ -20,6 +20,7 @@ from servegrpc.errors import Code, InvalidInput, ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
+from servegrpc.wire.rows import count_rows
 from servegrpc.wire.scan import Route
 from servegrpc.wire.status import encode_status, short
 
@@ -108,6 +109,8 @@ def submit_stream(
 
 def put(pool: WorkerPool, request: Request) -> Pump | None:
     """Queue a request; returns the pool's `pump` when that can wait until all that has arrived is queued."""
+    if pool.handler.joins:
+        request.size = min(max(1, count_rows(request.dialect, request.payload)), pool.settings.batch_size)
     if not pool.put(request):
         return pool.pump
     pool.pump()

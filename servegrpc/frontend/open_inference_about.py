@@ -101,7 +101,7 @@ class AboutMethods:
             input=map(_input, declared.inputs.values()),
             output=map(_output, declared.outputs.values()),
             instance_group=_instance_groups(version),
-            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=version.pool.yields),
+            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=version.pool.handler.yields),
         )
         if said.sequence_batching:
             config.sequence_batching.max_sequence_idle_microseconds = round((said.sequence_max_idle_seconds or 0) * 1e6)
@@ -180,7 +180,7 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
         name=version.name,
         version=version.version,
         last_inference=_milliseconds_since_1970(stats.last_hand_over),
-        inference_count=succeeded,
+        inference_count=stats.rows,
         execution_count=sum(stats.batch_size.counts),
         inference_stats=pb.InferStatistics(
             success=_duration(succeeded, well),

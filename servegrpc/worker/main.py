@@ -125,7 +125,8 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
         )
         return None
     loop, slots = _loop(channel, spec, entry, context)
-    channel.send(Kind.LOADED, {"slots": slots, "yields": isinstance(loop, StepLoop) or yields(entry)})
+    joins = isinstance(loop, BatchLoop) and loop.joins
+    channel.send(Kind.LOADED, {"slots": slots, "yields": isinstance(loop, StepLoop) or yields(entry), "joins": joins})
     return loop
 
 

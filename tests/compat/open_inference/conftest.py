@@ -22,6 +22,7 @@ MODELS = {
     "simple_fp32": ("add_sub", declared("FP32", [-1, 16], *SUM, batchSize=8)),
     "upper": ("upper", declared("BYTES", [-1], ["STRINGS"], ["UPPER"], batchSize=4)),
     "same": ("same", ""),
+    "patient": ("same", declared("FP32", [-1], ["x"], ["x"], batchSize=8, maxBatchDelay=600_000)),
     "told": ("told", ""),
     "repeat": ("repeat", "batchSize: 4"),
     "later": ("later", ""),
