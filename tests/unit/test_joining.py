@@ -272,6 +272,14 @@ def test_isolated_errors():
     assert handler.ids == [["r0", "r1", "r3"], ["r0"], ["r1"], ["r3"], ["r2"]]
 
 
+def test_sequences_are_not_isolated():
+    """A handler that isolates errors fails on requests of which one is of a sequence → it has state, and is not called again."""
+    handler = Handler(fails_on_two)
+    replies = run(handler, declare("x"), row([1]), row([2]), isolate=True, sequences=[None, "s"])
+    assert [reason(reply) for reply in replies] == ["HANDLER_ERROR"] * 2
+    assert len(handler.calls) == 1
+
+
 def test_the_only_call_fails():
     """The only call fails → all of its requests end with the error."""
     assert [reason(reply) for reply in run(Handler(lambda row: 1 / 0), declare("x"), row([1]), row([2]))] == ["HANDLER_ERROR"] * 2

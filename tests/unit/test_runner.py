@@ -354,19 +354,6 @@ def test_isolated_errors():
     assert (result(outlet.replies[0]), reason(outlet.replies[1]), result(outlet.replies[2])) == (1.0, "HANDLER_ERROR", 0.5)
 
 
-def test_sequences_are_not_isolated():
-    """A handler that isolates errors raises on a batch with a request of a sequence → it has state, and is not called again."""
-    calls = []
-
-    def handle(rows, context):
-        calls.append(len(rows))
-        raise ValueError
-
-    items = [item(1, "a"), item(2, "b", (("ts_request_sequence_id", "s"),))]
-    assert [reason(reply) for reply in run_items(handle, items, Recorded(), isolate=True)] == ["HANDLER_ERROR"] * 2
-    assert calls == [2]
-
-
 def test_nobody_waits():
     """The deadline of one request has passed and the caller of another has left when a batch begins → the handler gets the rest."""
     seen = []
