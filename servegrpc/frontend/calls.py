@@ -16,7 +16,7 @@ import grpc
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.request import Request
-from servegrpc.errors import Code, InvalidInput, ServeError, SlowReader
+from servegrpc.errors import InvalidInput, ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
@@ -81,7 +81,7 @@ def submit(
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
     elif dialect is Dialect.OPEN_INFERENCE:
         check_free(version)
-    call.on_cancel = partial(leave, call, pool, request)
+    call.on_cancel = partial(pool.cancel, request)
     return put(pool, request)
 
 
@@ -103,7 +103,7 @@ def submit_stream(
     request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message)
     stream.buffer_bytes = pool.settings.stream_buffer_bytes
     stream.on_room = partial(mind_reader, stream, pool, request)
-    stream.on_cancel = partial(leave, stream, pool, request)
+    stream.on_cancel = partial(pool.cancel, request)
     return put(pool, request)
 
 
@@ -131,12 +131,6 @@ def check_free(version: ModelVersion) -> None:
     if version.archive.config.sequence_batching:
         text = f"inference request to model '{version.name}' must specify a non-zero or non-empty correlation ID: parameter 'sequence_id'"
         raise InvalidInput(text, field="parameters.sequence_id")
-
-
-def leave(call: Call, pool: WorkerPool, request: Request) -> None:
-    """Note that a request's caller has left: if it still waits, nobody is there to be answered."""
-    if pool.cancel(request):
-        call.note(Code.CANCELLED)
 
 
 def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:
