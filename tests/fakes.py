@@ -175,6 +175,10 @@ class FakeWorker:
         """Send a message of a request's stream."""
         self._events.answered(self.spec.worker_id, [self.reply(request, more=True)])
 
+    def sign(self) -> None:
+        """Say that it works, as a live one."""
+        self._events.answered(self.spec.worker_id, [])
+
     def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = (), blameless: bool = False) -> None:
         """End: as it was told, or by `cause`. Of what it has, the next call of the handler has begun."""
         with self._changed:

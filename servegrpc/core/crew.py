@@ -212,7 +212,9 @@ class Crew:
         threads = self._slots.threads(self.target)
         self.records[record.id] = record
         try:
-            spec = WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads)
+            spec = WorkerSpec(
+                record.id, self.spec, self.settings.batch_size, record.device, threads, self.settings.response_timeout_seconds
+            )
             record.worker = self._engine.start(spec, self._pool)
         except Exception as error:  # noqa: BLE001 - out of descriptors, or a configuration that cannot be sent: no worker will tell
             self._log.exception("worker cannot be started", worker=record.id)

@@ -36,6 +36,7 @@ class WorkerSpec:
     batch_size: int
     device: Device
     threads: int
+    response_timeout_seconds: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class WorkerEvents(Protocol):
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
         """Some of its requests, named by ticket and index, are answered, or have got a message of their stream.
 
+        A live worker that works without that says so about once a second, by no replies.
         Raises UnknownRequestError when it does not have them.
         """
 

@@ -254,7 +254,7 @@ class WorkerPool:
         self._answer_lost(how)
 
     def _check_response(self, of: ref[WorkerRecord]) -> None:
-        """Kill a worker whose requests take too long; runs at the earliest time that can be, and once per time-out at most."""
+        """Kill a worker that is silent for too long; runs at the earliest time that can be, and once per time-out at most."""
         record = of()
         due = record.overdue_at(self.settings.response_timeout_seconds) if record else None
         if record is None or due is None:
@@ -280,7 +280,7 @@ class WorkerPool:
         record = self._crew.records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
-        if worker_id > self._crew.restarts.last_lost:
+        if pairs and worker_id > self._crew.restarts.last_lost:
             self._crew.restarts.failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)

@@ -126,9 +126,9 @@ class ProcessWorker:
         """Send what to load, and ask for the fork. Raises when there is no descriptor left, or the configuration is too long."""
         spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
         spec["model_config"] = yaml.safe_dump(self._spec.handler.model_config, sort_keys=False)  # JSON has no keys but text, and no dates
-        load = {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads}
+        own = {"gpu": self._spec.device.gpu, "threads": self._spec.threads, "response_timeout": self._spec.response_timeout_seconds}
         try:
-            self._channel.send(Kind.LOAD, load)  # it lies in the socket until the worker is there
+            self._channel.send(Kind.LOAD, {**spec, **own})  # it lies in the socket until the worker is there
             read_end, write_end = os.pipe()
         except Exception:
             self._channel.close()

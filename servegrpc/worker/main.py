@@ -56,6 +56,7 @@ class LoadSpec(TypedDict):
     batch_size: int
     gpu: int | None
     threads: int
+    response_timeout: float  # seconds
 
 
 class Loop(Protocol):
@@ -134,13 +135,13 @@ def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> t
     """Return the loop that fits the handler, and how many requests it works on at once; 0 for one batch at a time."""
     codecs = worker_codecs(context.model_yaml_config, spec["batch_size"])
     answers = Answers(codecs, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"])
-    service = getattr(entry, "__self__", None)
+    service, timeout = getattr(entry, "__self__", None), spec["response_timeout"]
     if isinstance(service, StepHandler):
-        return StepLoop(channel, service, answers, context), spec["batch_size"]
+        return StepLoop(channel, service, answers, context, timeout), spec["batch_size"]
     if context.model_yaml_config.get("continuousBatching") is True:
-        return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
+        return StepLoop(channel, CalledSteps(entry, context), answers, context, timeout), spec["batch_size"]
     if is_async(entry):
-        return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
+        return AsyncLoop(channel, entry, answers, context, timeout), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
     isolate = context.model_yaml_config.get("isolateErrors") is True
     stall_seconds = math.inf if context.model_yaml_config.get("onSlowReader") == "pause" else STALL_SECONDS
     entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])

@@ -5,10 +5,11 @@ admit what has come ─► step(all that can take a message) ─► one message 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
 from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError
@@ -18,7 +19,7 @@ from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
 from servegrpc.worker.context import Context, distinct
-from servegrpc.worker.inbox import Inbox, Message
+from servegrpc.worker.inbox import Inbox, Message, sign_seconds
 from servegrpc.worker.loader import Entry
 
 
@@ -36,15 +37,19 @@ class LiveRequest:
 
 
 class StepLoop:
-    """Drives a StepHandler. Replies gather in `_replies` and leave together."""
+    """Drives a StepHandler. Replies gather in `_replies` and leave together. No step, and no start, may take the response timeout."""
 
-    def __init__(self, channel: Channel, handler: StepHandler, answers: Answers, context: Context) -> None:
+    def __init__(
+        self, channel: Channel, handler: StepHandler, answers: Answers, context: Context, response_timeout_seconds: float = math.inf
+    ) -> None:
         self._channel = channel
         self._handler = handler
         self._answers = answers
         self._context = context
         self._live: list[LiveRequest] = []
         self._replies: list[Reply] = []
+        self._sign_seconds = sign_seconds(response_timeout_seconds)
+        self._sign_at = 0.0
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._times = PredictionTimes(context)
         self._stopping = False
@@ -78,7 +83,7 @@ class StepLoop:
         if isinstance(message, Batch):
             for index, item in enumerate(message.items):
                 self._start(message.ticket, index, item)
-            self._flush()
+                self._flush()
         elif isinstance(message, Control):
             if message.kind is Kind.STOP:
                 self._stopping = True
@@ -147,9 +152,10 @@ class StepLoop:
         self._replies.append(reply)
 
     def _flush(self) -> None:
-        if self._replies:
+        now = monotonic()
+        if self._replies or (self._live and now >= self._sign_at):
             self._channel.send_replies(0, self._replies)
-            self._replies = []
+            self._replies, self._sign_at = [], now + self._sign_seconds
         send_metrics(self._channel, self._context)
 
 

@@ -361,6 +361,20 @@ def test_async_cancelled(client, later):
     assert client.predict(later, {"meet": 1}, request_id="c").output == [1, "c"]
 
 
+def test_async_call_takes_too_long(client, register):
+    """One call of an asynchronous handler takes longer than the response timeout → RESPONSE_TIMEOUT; its worker and silent streams stay."""
+    model = register("later", response_timeout=0.2)
+    pid = client.model(model).versions[0].workers[0].pid
+    silent = client.stream(model, {"forever": True, "count": 2})
+    next(silent)
+    with pytest.raises(CallError) as caught:
+        client.predict(model, {"forever": True})
+    assert (caught.value.code, caught.value.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "RESPONSE_TIMEOUT")
+    assert outputs(client, model, {"count": 1}, request_id="d") == [[1, "d"]]
+    assert client.model(model).versions[0].workers[0].pid == pid
+    silent.close()
+
+
 def test_large_requests_to_live_workers(client, later):
     """Requests to a live worker are large → all arrive, through few slabs."""
     padding = os.urandom(100_000)

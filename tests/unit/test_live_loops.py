@@ -1,0 +1,180 @@
+"""The loops of live workers, each on a thread, with the server's end of the channel in the test."""
+
+import asyncio
+import math
+import os
+import threading
+from contextlib import suppress
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from servegrpc.engine.channel import PAUSED, Channel, Kind, Replies
+from servegrpc.errors import Code
+from servegrpc.handlers.stepping import StepHandler
+from servegrpc.handlers.streaming import NOTHING, Last
+from servegrpc.v1 import inference_pb2
+from servegrpc.values import decode_value, encode_value
+from servegrpc.wire.codecs import CODECS
+from servegrpc.worker.answers import Answers
+from servegrpc.worker.async_loop import AsyncLoop
+from servegrpc.worker.context import Context
+from servegrpc.worker.step_loop import StepLoop
+
+SECONDS = 20  # that a message may take at most
+ANSWERS = Answers(CODECS, "m", "1.0", 1, True)
+
+
+class Server:
+    """The server's end. Each request is a hand-over of its own; `ask` returns its ticket."""
+
+    def __init__(self, loop, *args):
+        self.channel, descriptors = Channel.pair(8)
+        self._worker = Channel.from_descriptors([descriptors[0], *map(os.dup, descriptors[1:])])
+        self._tickets = 0
+        self._replies = []
+        context = Context("m", "/", {}, 8, None)
+        self.loop = loop(self._worker, *(context if arg is Context else arg for arg in args))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self):
+        with suppress(ConnectionError):  # the test is over
+            self.loop.serve()
+
+    def ask(self, data, *, streamed=True, headers=()):
+        self._tickets += 1
+        payload = inference_pb2.PredictRequest(inputs={"data": encode_value(data)}).SerializeToString()
+        request = SimpleNamespace(
+            payload=payload, dialect=0, request_id="r", headers=headers, arrived=0.0, deadline=math.inf, streamed=streamed
+        )
+        self.channel.send_batch(0, self._tickets, [request], 0.0)
+        return self._tickets
+
+    def flag(self, ticket, flags):
+        self.channel.send(Kind.FLAG, {"ticket": ticket, "index": 0, "flags": flags})
+
+    def message(self):
+        """Return the replies of the next message that is not of metrics."""
+        while self.channel.wait_readable(SECONDS):
+            if isinstance(received := self.channel.receive(), Replies):
+                return received.replies
+        raise AssertionError("it sent nothing")
+
+    def reply(self, ticket, *, more=False):
+        """Return the next reply to a request."""
+        while True:
+            for reply in self._replies:
+                if reply.ticket == ticket and reply.more == more:
+                    self._replies.remove(reply)
+                    return reply
+            self._replies += self.message()
+
+    def close(self):
+        self.channel.hang_up()
+        self._thread.join()
+        self.channel.close()
+        self._worker.close()
+
+
+@pytest.fixture
+def serve():
+    """Start a loop for a handler."""
+    servers = []
+
+    def serve(handler, response_timeout=math.inf):
+        if isinstance(handler, StepHandler):
+            servers.append(Server(StepLoop, handler, ANSWERS, Context, response_timeout))
+        else:
+            servers.append(Server(AsyncLoop, handler, ANSWERS, Context, response_timeout))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+def value(reply):
+    assert reply.code == Code.OK, reply.message
+    return decode_value(inference_pb2.PredictResponse.FromString(reply.body).output)
+
+
+def reason(reply):
+    info = error_details_pb2.ErrorInfo()
+    status_pb2.Status.FromString(reply.body).details[0].Unpack(info)
+    return info.reason
+
+
+class Steps(StepHandler):
+    """Gives each request what it asks for, until `done`."""
+
+    done = False
+
+    def start(self, request):
+        request.state = request.data["data"]
+
+    def step(self, active):
+        return [Last("done") if self.done else NOTHING if request.state == "nothing" else request.state for request in active]
+
+
+async def ticking(data, context):
+    """Stream without end, or be silent for ever."""
+    while data[0]["data"] != "nothing":
+        yield [data[0]["data"]]
+        await asyncio.sleep(0)
+    await asyncio.Event().wait()
+
+
+# --- signs of life
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_silent_steps(serve, streamed):
+    """Steps give a request nothing → the server hears by empty messages that they go on."""
+    server = serve(Steps(), 0.01)
+    server.ask("nothing", streamed=streamed)
+    assert [server.message() for _ in range(30)] == [[]] * 30
+
+
+def test_silent_async_stream(serve):
+    """A stream of an asynchronous handler is silent for longer than the response timeout → it goes on, and the server hears so."""
+    server = serve(ticking, 0.01)
+    server.ask("nothing")
+    assert [server.message() for _ in range(30)] == [[]] * 30
+
+
+def test_late_async_call(serve):
+    """An asynchronous handler takes longer than the response timeout for a single answer → it gets RESPONSE_TIMEOUT; others go on."""
+    ended = []
+
+    async def handle(data, context):
+        try:
+            if data[0]["data"] == "late":
+                await asyncio.Event().wait()
+            return ["in time"]
+        finally:
+            ended.append(data[0]["data"])
+
+    server = serve(handle, 0.05)
+    late = server.reply(server.ask("late", streamed=False))
+    assert (late.code, reason(late)) == (Code.DEADLINE_EXCEEDED, "RESPONSE_TIMEOUT")
+    assert value(server.reply(server.ask("next", streamed=False))) == "in time"
+    assert ended == ["late", "next"]
+
+
+# --- readers who fall behind
+
+
+@pytest.mark.parametrize("handler", [Steps(), ticking])
+def test_paused(serve, handler):
+    """A caller does not keep up → nothing more is made for it, others get theirs, and it goes on when it has caught up."""
+    server = serve(handler)
+    slow, other = server.ask("slow"), server.ask("other")
+    assert (value(server.reply(slow, more=True)), value(server.reply(other, more=True))) == ("slow", "other")
+    server.flag(slow, PAUSED)
+    told = ({reply.ticket for reply in server.message()} for _ in range(10_000))  # the first may be from before it knew
+    assert any(all(tickets == {other} for tickets in fifty) for fifty in iter(lambda: list(islice(told, 50)), []))
+    server.flag(slow, 0)
+    assert value(server.reply(slow, more=True)) == "slow"
