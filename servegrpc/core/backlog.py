@@ -37,6 +37,7 @@ class Backlog(Generic[WorkerT]):
         self._held = 0  # requests in _pinned or _alone, or behind another of their sequence, that are still wanted
         self._horizon = 0.0  # a request with an earlier deadline is not handed over
         self._lost: list[tuple[LiveSequence, list[Request]]] = []
+        self._unbegun: list[Request] = []  # that waited behind the first request of their sequence, which is not run
 
     def __len__(self) -> int:
         """The number of requests that wait."""
@@ -114,6 +115,23 @@ class Backlog(Generic[WorkerT]):
             self._count(request, 1)
             self._queue_head(request, sequence)
 
+    def _pass_over(self, sequence: LiveSequence, request: Request) -> None:
+        """Go on without a request that is not run; a sequence that was announced to begin with it never begins."""
+        first = request is sequence.head or (sequence.head is None and sequence.waiting[:1] == [request])
+        if first and sequence.announced and not sequence.begun:
+            sequence.head = None
+            self._unbegun += self._give_up(sequence)
+        elif request is sequence.head:
+            self._advance(sequence)
+        else:
+            sequence.waiting.remove(request)
+
+    def take_unbegun(self) -> list[Request]:
+        """Return what waited in sequences that never begin, since the last call; the caller answers it."""
+        with self._lock:
+            unbegun, self._unbegun = self._unbegun, []
+            return unbegun
+
     def close(self, sequence: LiveSequence) -> list[Request]:
         """Forget a sequence; returns what waited of it, for the caller to answer."""
         with self._lock:
@@ -154,8 +172,10 @@ class Backlog(Generic[WorkerT]):
                 sequence = request.sequence
                 if request.left or (sequence and sequence.lost):
                     refused.append(request)
-                    if sequence:
+                    if sequence and sequence.lost:
                         self._advance(sequence)
+                    elif sequence:
+                        self._pass_over(sequence, request)
                     continue
                 request.waiting, request.held = True, False
                 self._requests.appendleft(request)
@@ -185,10 +205,8 @@ class Backlog(Generic[WorkerT]):
             self.bytes -= len(request.payload)
             request.payload = b""  # it may lie in the queue for a while yet
             self._count(request, -1)
-            if request.sequence and request.sequence.head is request:
-                self._advance(request.sequence)
-            elif request.sequence:
-                request.sequence.waiting.remove(request)
+            if request.sequence:
+                self._pass_over(request.sequence, request)
             if len(self._requests) > 2 * self._waiting + 64:  # cancelled ones are skipped lazily, but must not pile up
                 self._requests = deque(r for r in self._requests if r.waiting)
             return True
@@ -270,7 +288,7 @@ class Backlog(Generic[WorkerT]):
             if request.deadline <= self._horizon and (request.deadline <= now or not request.streamed):
                 dropped.append(request)
                 if request.sequence:
-                    self._advance(request.sequence)
+                    self._pass_over(request.sequence, request)
             else:
                 batch.append(request)
                 limit -= request.size

@@ -8,7 +8,6 @@ scale, worker ready, worker exited → reconcile        (any thread)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import monotonic
 from weakref import ref
 
@@ -22,8 +21,8 @@ from servegrpc.core.request import Loss, Request
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
-from servegrpc.core.verdicts import Verdicts
-from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
+from servegrpc.core.verdicts import NOT_BEGUN, Verdicts
+from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
 from servegrpc.errors import Code, QueueFull, ServeError
 from servegrpc.reply import Reply
 
@@ -116,6 +115,7 @@ class WorkerPool:
                 self._end_if_done(request.sequence)
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
+            self._end_if_done(request.sequence)
             refusal = self._refusal(error)
             stats.refused[refusal.reason] += 1
             raise refusal from None
@@ -155,6 +155,7 @@ class WorkerPool:
             return False
         self.stats.replies[Code.CANCELLED] += 1
         self._end_if_done(request.sequence)
+        self._answer_unbegun()
         if not self.target:
             self._leave()
         return True
@@ -170,17 +171,20 @@ class WorkerPool:
         Raises SequenceLimit, SequenceUnknown or SequenceLost.
         """
         try:
-            if start is None:
-                start = not self.sequences.has(sequence_id)
-            return self.sequences.start(sequence_id, named=named) if start else self.sequences.get(sequence_id)
+            if start or (start is None and not self.sequences.has(sequence_id)):
+                return self.sequences.start(sequence_id, named=named, announced=start is not None)
+            return self.sequences.get(sequence_id)
         except ServeError as error:
             self.stats.refused[error.reason] += 1
             raise
 
     def _end_if_done(self, sequence: LiveSequence | None) -> None:
-        """End a sequence whose last request was queued, when nothing of it waits or runs any more."""
-        if sequence and sequence.ending and not sequence.busy:
-            self.sequences.close(sequence)
+        """End a sequence whose last request was queued, or whose first one was not run, when nothing of it waits or runs."""
+        if sequence and not sequence.busy:
+            if sequence.ending:
+                self.sequences.close(sequence)
+            elif not sequence.begun:
+                self.sequences.close(sequence, NOT_BEGUN if sequence.announced else "")
 
     def _sequence_ended(self, sequence: LiveSequence) -> None:
         waiting = self.queue.close(sequence)
@@ -192,6 +196,12 @@ class WorkerPool:
             self.pump()
         for request in waiting:
             self._answer(request, Reply(error=self._verdicts.sequence_ended(sequence.id)))
+
+    def _answer_unbegun(self) -> None:
+        """Answer what waited behind the first requests of sequences, which are not run."""
+        for request in self.queue.take_unbegun():
+            if request.sequence:
+                self._answer(request, Reply(error=self._verdicts.sequence_not_begun(request.sequence.id)))
 
     def _answer_lost(self, how: str) -> None:
         """End the sequences that have lost their worker, and answer what waited of them."""
@@ -214,6 +224,8 @@ class WorkerPool:
             self.pump()
         for request in assignment.dropped:
             self._answer(request, Reply(error=self._verdicts.late(request, now, service)))
+        if assignment.dropped:
+            self._answer_unbegun()
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
@@ -239,8 +251,7 @@ class WorkerPool:
             if request.left:  # before the worker had it
                 record.set_flags(request, left=True)
         if not record.watched:
-            record.watched = True
-            self._timer.call_at(now + self.settings.response_timeout_seconds, partial(self._check_response, ref(record)))
+            watch(ref(record), self.settings.response_timeout_seconds, self._timer)
         return True
 
     def _put_back(self, requests: Sequence[Request], how: str) -> None:
@@ -251,20 +262,8 @@ class WorkerPool:
             else:
                 error = self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)
             self._answer(request, Reply(error=error))
+        self._answer_unbegun()
         self._answer_lost(how)
-
-    def _check_response(self, of: ref[WorkerRecord]) -> None:
-        """Kill a worker that is silent for too long; runs at the earliest time that can be, and once per time-out at most."""
-        record = of()
-        due = record.overdue_at(self.settings.response_timeout_seconds) if record else None
-        if record is None or due is None:
-            return
-        now = monotonic()
-        if due > now:  # never, while it waits for slow readers
-            self._timer.call_at(min(due, now + self.settings.response_timeout_seconds), partial(self._check_response, of))
-        elif record.worker:
-            record.timed_out = True
-            record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
 
     # --- worker events
 

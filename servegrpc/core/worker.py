@@ -8,11 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from time import monotonic
+from weakref import ref
 
 from servegrpc.core.engine import UnknownRequestError, Worker, WorkerExit
 from servegrpc.core.placement import Device
 from servegrpc.core.request import Request
+from servegrpc.core.timer import Timer
 from servegrpc.reply import Reply
 
 
@@ -149,3 +152,17 @@ class WorkerRecord:
                 self.watched = False
                 return None
             return self.heard + timeout_seconds if self._works() else math.inf
+
+
+def watch(of: ref[WorkerRecord], timeout_seconds: float, timer: Timer) -> None:
+    """Kill a worker that is silent for too long, now or later; runs when that can be, and once per time-out at most."""
+    record = of()  # none: it is long gone
+    due = record.overdue_at(timeout_seconds) if record else None
+    if record is None or due is None:
+        return
+    record.watched, now = True, monotonic()
+    if due > now:  # never, while it waits for slow readers
+        timer.call_at(min(due, now + timeout_seconds), partial(watch, of, timeout_seconds, timer))
+    elif record.worker:
+        record.timed_out = True
+        record.worker.kill(f"took longer than the response timeout of {timeout_seconds:g} s")

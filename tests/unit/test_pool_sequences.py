@@ -56,18 +56,17 @@ def test_lost_while_a_first_request_runs(serving):
 
 
 def test_no_worker_took_the_first_request(serving):
-    """The last worker ends before it took the first request of a sequence → that is refused, and the sequence can go on later."""
+    """The last worker ends before it took the first request of a sequence → that is refused, and the next one begins it later."""
     pool, engine, (worker,) = serving(1)
     caller = Caller(pool)
     caller.submit("x", "y")
-    sequence = pool.sequence("s", start=True)
-    caller.submit("a", sequence=sequence)
+    caller.submit("a", sequence=pool.sequence("s"))
     pool.scale(0)
     worker.exit("signal 9 (SIGKILL)")
     assert caller["a"]
     pool.scale(1)
     engine.workers[-1].become_ready()
-    caller.submit("b", sequence=pool.sequence("s", start=False))
+    caller.submit("b", sequence=pool.sequence("s"))
     assert sent(engine.workers[-1]) == [["b"]]
 
 
