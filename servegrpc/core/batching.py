@@ -37,8 +37,9 @@ class BatchQueue(Backlog[WorkerT]):
     Worst-case wait of a request with no worker busy: `max_batch_delay_seconds`.
 
     Live workers take what waits at any time, while they have fewer requests than slots. The requests of a sequence go to the worker
-    that got the first one, each when the one before it has been answered: so no batch holds two of them. A worker takes those that wait
-    for it, and those that wait for anyone, by `Request.place`: neither kind holds up the other.
+    that got the first one, each when the one before it has been answered: so no batch holds two of them. The first one goes to the free
+    worker with the fewest sequences. A worker takes those that wait for it, and those that wait for anyone, by `Request.place`: neither
+    kind holds up the other.
 
     Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do.
     """
@@ -143,7 +144,9 @@ class BatchQueue(Backlog[WorkerT]):
                     next_at = min(next_at, due)
                     break
                 batch = self._take(now, self._share(calls, prefetch), dropped)
-                self._give(self._idle[-1] if self._idle else self._half_busy[0], batch, batches)
+                free, first = (self._idle, self._idle[-1]) if self._idle else (self._half_busy, self._half_busy[0])
+                begins = self._bound and any(request.sequence and request.sequence.worker is None for request in batch)
+                self._give(min(reversed(free), key=self._count_bound) if begins else first, batch, batches)
             return Assignment(batches, dropped, next_at)
 
     def _assign_alone(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> list[WorkerT]:
@@ -202,9 +205,17 @@ class BatchQueue(Backlog[WorkerT]):
         """Give what waits to those that have the most room, in equal shares."""
         share = -(-self._waiting // max(1, len(self._idle)))
         while self._waiting and self._idle:
-            worker = min(self._idle, key=self._in_flight.__getitem__)
+            worker = min(self._idle, key=self._load if self._bound else self._in_flight.__getitem__)
             batch = self._take(now, min(self._live - self._in_flight[worker], share), dropped)
             self._give(worker, batch, batches)
+
+    def _count_bound(self, worker: WorkerT) -> int:
+        """How many sequences a worker has."""
+        return len(self._bound.get(worker, ()))
+
+    def _load(self, worker: WorkerT) -> tuple[int, int]:
+        """How many requests a live worker has, then how many sequences."""
+        return self._in_flight[worker], self._count_bound(worker)
 
     def _share(self, calls: int, prefetch: bool) -> int:
         """How many requests the next hand-over takes: full batches only, unless there is less than one."""

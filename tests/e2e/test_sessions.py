@@ -39,6 +39,16 @@ async def test_many_sessions(server, sums):
     assert len({replies[0][1] for replies in results}) == 2
 
 
+def test_sessions_are_spread(client, register):
+    """Sessions are opened one after the other on two workers → each worker has as many."""
+    model = register("sums", workers=2)
+    sessions = [client.session(model) for _ in range(4)]
+    pids = [session.predict(1).output[1] for session in sessions]
+    assert sorted(map(pids.count, pids)) == [2, 2, 2, 2]
+    for session in sessions:
+        session.close()
+
+
 def test_end_is_told(client, register):
     """A session ends → the handler is told, and forgets its state."""
     model = register("sums")

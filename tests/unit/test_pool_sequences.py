@@ -3,6 +3,7 @@
 import pytest
 from fakes import Caller, sent
 
+from servegrpc.core.request import Request
 from servegrpc.core.worker import WorkerRecord
 from servegrpc.errors import SequenceLimit, SequenceLost, SequenceUnknown
 
@@ -12,6 +13,20 @@ def begun(pool, caller, worker, sequence_id="s"):
     caller.submit("first", sequence=pool.sequence(sequence_id, start=True))
     worker.answer()
     return pool.sequence(sequence_id, start=False)
+
+
+def test_begins_beside_other_requests(serving):
+    """One of a batch's requests begins a sequence → the batch goes to the free worker that has the fewest sequences."""
+    pool, _, workers = serving(2, batch_size=2)
+    caller = Caller(pool)
+    caller.submit("a", sequence=pool.sequence("s", start=True))
+    (first,) = [worker for worker in workers if worker.batches]
+    first.answer()
+    for name, sequence in (("x", None), ("b", pool.sequence("t", start=True))):
+        pool.put(Request(b"x", 0, name, lambda reply: None, sequence=sequence))
+    pool.pump()
+    (other,) = [worker for worker in workers if worker is not first]
+    assert sent(other) == [["x", "b"]]
 
 
 def test_scaled_down_while_first_requests_run(serving):
