@@ -74,6 +74,8 @@ class Runner:
                     outcomes[live[row]] = error  # that row alone is refused; the others are run again
                     continue
                 results = call.outcomes(error)
+            except RequestCancelled as error:
+                results = call.outcomes(error)
             except (Exception, GeneratorExit) as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
                 told = self.answers.handler_error(error, call.items)
                 if self.isolate and self._may_run_apart(call):
@@ -197,7 +199,9 @@ class Runner:
         return reply
 
     def _send(self, call: BatchCall, results: object) -> None:
-        """Send one message to each caller that takes a stream, from within the handler."""
+        """Send one message to each caller that takes a stream, from within the handler. Raises RequestCancelled when nobody waits more."""
+        if call.open and all(call.items[position].streamed and call.has_left(position) for position in call.open):
+            raise caller_left()
         took = Took(0, len(call.items))
         replies = []
         for position, value in enumerate(check_count(results, len(call.items))):
