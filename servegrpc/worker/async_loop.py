@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic, monotonic_ns
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
-from servegrpc.errors import InvalidHandlerResult, InvalidInput, ResponseTimeout
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, ResponseTimeout, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
@@ -119,12 +119,14 @@ class AsyncLoop:
         call.on_send = lambda value: self._message(key, item, value, started)
         try:
             outcome = caller_left() if call.left else await self._outcome(call, context)
-        except (InvalidInput, InvalidHandlerResult) as error:
+        except (InvalidInput, InvalidHandlerResult, SlowReader) as error:
             outcome = error
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
             outcome = caller_left() if call.left else self._answers.handler_error(error, [item])
         if isinstance(outcome, Exception) and call.left:
             outcome = caller_left()
+        elif call.slow:
+            outcome = call.slow  # whatever the handler has made of it: there is a gap
         call.on_send = _nobody  # a task of the handler's own may send yet
         responses, ended = context.responses(), monotonic_ns()
         self._times.add(started, ended)
@@ -185,6 +187,7 @@ class AsyncCall:
         self.item = item
         self.left = self.started = False
         self.began = monotonic()
+        self.slow: SlowReader | None = None  # set when a message could not be sent
         self.can_take = asyncio.Event()
         self.can_take.set()
         self.on_send: Callable[[object], None] = _nobody
@@ -211,10 +214,20 @@ class AsyncCall:
         return self.item.deadline
 
     def send(self, results: object) -> None:
-        """Send the caller a message, if it takes a stream."""
+        """Send the caller a message, if it takes a stream. It cannot wait: raises SlowReader when the caller has fallen behind.
+
+        Raises RequestCancelled when the caller has left.
+        """
         (value,) = check_count(results, 1)
-        if self.item.streamed:
-            self.on_send(value)
+        if not self.item.streamed:
+            return
+        if self.left:
+            raise caller_left()
+        if not self.can_take.is_set():
+            self.slow = SlowReader("the caller reads too slowly for a handler that sends without waiting")
+        if self.slow:
+            raise self.slow
+        self.on_send(value)
 
 
 def _nobody(value: object) -> None:

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from servegrpc.engine.channel import PAUSED, Channel, Kind, Replies
-from servegrpc.errors import Code
+from servegrpc.engine.channel import LEFT, PAUSED, Channel, Kind, Replies
+from servegrpc.errors import Code, ServeError
 from servegrpc.handlers.stepping import StepHandler
 from servegrpc.handlers.streaming import NOTHING, Last
 from servegrpc.v1 import inference_pb2
@@ -178,3 +178,27 @@ def test_paused(serve, handler):
     assert any(all(tickets == {other} for tickets in fifty) for fifty in iter(lambda: list(islice(told, 50)), []))
     server.flag(slow, 0)
     assert value(server.reply(slow, more=True)) == "slow"
+
+
+@pytest.mark.parametrize("flags", [PAUSED, LEFT])
+@pytest.mark.parametrize("stubborn", [True, False])
+def test_async_handler_sends_to_a_slow_reader(serve, stubborn, flags):
+    """An asynchronous handler sends from within to a caller who has fallen behind or left → that call ends, whatever it does."""
+
+    async def handle(data, context):
+        while data[0]["data"] == "forever":
+            await asyncio.sleep(0)
+            try:
+                context.send_intermediate(["message"])
+            except ServeError:
+                if stubborn:
+                    break
+                raise
+        return ["end"]
+
+    server = serve(handle)
+    slow = server.ask("forever")
+    assert value(server.reply(slow, more=True)) == "message"
+    server.flag(slow, flags)
+    assert reason(server.reply(slow)) == ("SLOW_READER" if flags == PAUSED else "REQUEST_CANCELLED")
+    assert value(server.reply(server.ask("next"))) == "end"
