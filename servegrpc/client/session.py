@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -95,26 +96,38 @@ class Session:
 
 
 class AsyncSession:
-    """A session of `AsyncClient`; use it in an `async with` statement. Send one request at a time; see `Session`."""
+    """A session of `AsyncClient`; use it in an `async with` statement. Tasks may share it; see `Session`.
+
+    A request that is cancelled ends it too.
+    """
 
     def __init__(self, requests: Requests, start: AsyncStart) -> None:
         self._requests = requests
         self._call = start()
+        self._lock = asyncio.Lock()
         self._closed = False
 
     async def predict(self, inputs: object, *, request_id: str = "") -> Prediction:
         """Run the session's model once and return its result; `inputs` as for `AsyncClient.predict`."""
-        if self._closed:
-            raise ValueError(CLOSED)
-        request = self._requests.make(inputs, request_id)
-        try:
-            with self._requests.on_its_way(request):
-                await self._call.write(request)
-                reply = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            self._closed = True
-            raise call_error(error) from None
-        return self._requests.read(reply)  # type: ignore[arg-type]  # never EOF: that comes as an error
+        async with self._lock:
+            if self._closed:
+                raise ValueError(CLOSED)
+            request = self._requests.make(inputs, request_id)
+            try:
+                with self._requests.on_its_way(request):
+                    await self._call.write(request)
+                    reply = await self._call.read()
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+                self._closed = True
+                raise call_error(error if isinstance(error, grpc.RpcError) else await self._ending()) from None
+            return self._requests.read(reply)  # type: ignore[arg-type]  # never EOF: that comes as an error
+
+    async def _ending(self) -> grpc.aio.AioRpcError:
+        """Return how the call has ended, before this request: its deadline passed, say."""
+        call = self._call
+        return grpc.aio.AioRpcError(
+            await call.code(), await call.initial_metadata(), await call.trailing_metadata(), details=await call.details()
+        )
 
     async def close(self) -> None:
         """End the session; the server then forgets its state."""
