@@ -21,7 +21,7 @@ from servegrpc.wire.codecs import CODECS
 from servegrpc.worker.answers import Answers
 from servegrpc.worker.async_loop import AsyncLoop
 from servegrpc.worker.context import Context
-from servegrpc.worker.step_loop import StepLoop
+from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
 SECONDS = 20  # that a message may take at most
 ANSWERS = Answers(CODECS, "m", "1.0", 1, True)
@@ -35,8 +35,7 @@ class Server:
         self._worker = Channel.from_descriptors([descriptors[0], *map(os.dup, descriptors[1:])])
         self._tickets = 0
         self._replies = []
-        context = Context("m", "/", {}, 8, None)
-        self.loop = loop(self._worker, *(context if arg is Context else arg for arg in args))
+        self.loop = loop(self._worker, *args)
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -84,11 +83,14 @@ def serve():
     """Start a loop for a handler."""
     servers = []
 
-    def serve(handler, response_timeout=math.inf):
-        if isinstance(handler, StepHandler):
-            servers.append(Server(StepLoop, handler, ANSWERS, Context, response_timeout))
+    def serve(handler, response_timeout=math.inf, *, continuous=False):
+        if continuous:
+            context = Context("m", "/", {}, 8, None)
+            servers.append(Server(StepLoop, CalledSteps(handler, context), ANSWERS, context))
+        elif isinstance(handler, StepHandler):
+            servers.append(Server(StepLoop, handler, ANSWERS, Context("m", "/", {}, 8, None), response_timeout))
         else:
-            servers.append(Server(AsyncLoop, handler, ANSWERS, Context, response_timeout))
+            servers.append(Server(AsyncLoop, handler, ANSWERS, Context("m", "/", {}, 8, None), response_timeout))
         return servers[-1]
 
     yield serve
@@ -202,3 +204,57 @@ def test_async_handler_sends_to_a_slow_reader(serve, stubborn, flags):
     server.flag(slow, flags)
     assert reason(server.reply(slow)) == ("SLOW_READER" if flags == PAUSED else "REQUEST_CANCELLED")
     assert value(server.reply(server.ask("next"))) == "end"
+
+
+# --- continuousBatching, in TorchServe's words
+
+
+def ends_at(number):
+    return lambda result: result == number
+
+
+def test_what_continuous_handlers_set(serve):
+    """A continuous batch sets a status for one response and a header for another → each reaches its own caller."""
+
+    def handle(data, context):
+        context.stopping_criteria = [ends_at(1)] * len(data)
+        for position, row in enumerate(data):
+            if row["data"] == "bad":
+                context.set_response_status(507, "too big", position)
+            context.set_response_header(position, "x-for", row["data"])
+        return [1] * len(data)
+
+    server = serve(handle, continuous=True)
+    bad, good = server.reply(server.ask("bad")), server.reply(server.ask("good"))
+    assert (bad.code, "too big" in bad.message) == (Code.INTERNAL, True)
+    assert (value(good), good.trailers) == (1, (("x-for", "good"),))
+
+
+def test_continuous_handler_sends_and_asks(serve):
+    """A continuous batch sends messages from within a step, and asks for its callers → they come, and it hears who has left."""
+
+    def handle(data, context):
+        step = 0
+        while not context.is_cancelled(0):
+            step += 1
+            context.send_intermediate([step] * len(data))
+        context.stopping_criteria = None
+        return [f"{context.time_remaining(0)}"] * len(data)
+
+    server = serve(handle, continuous=True)
+    ticket = server.ask("x")
+    assert [value(server.reply(ticket, more=True)) for _ in range(3)] == [1, 2, 3]
+    server.flag(ticket, LEFT)
+    assert value(server.reply(ticket)) == "inf"
+
+
+def test_last_message_from_within_a_step(serve):
+    """A continuous batch sends the last message of a stream from within → the stream has ended, and the result of the step is not sent."""
+
+    def handle(data, context):
+        context.send_intermediate([Last("last")] * len(data))
+        return ["too late"] * len(data)
+
+    server = serve(handle, continuous=True)
+    assert value(server.reply(server.ask("x"))) == "last"
+    assert value(server.reply(server.ask("y", streamed=False))) == "too late"
