@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from servers import until
 
 from servegrpc.engine.channel import LEFT, PAUSED, Channel, Kind, Replies
 from servegrpc.errors import Code, ServeError
@@ -166,7 +167,31 @@ def test_late_async_call(serve):
     assert ended == ["late", "next"]
 
 
-# --- readers who fall behind
+# --- callers who leave, and readers who fall behind
+
+
+def test_caller_leaves_during_a_step(serve):
+    """The caller leaves while a step runs → it gets no further step, and the handler lets go of it once."""
+    entered, go, seen = threading.Semaphore(0), threading.Semaphore(0), []
+
+    class Held(Steps):
+        def step(self, active):
+            seen.append("step")
+            entered.release()
+            go.acquire()
+            return super().step(active)
+
+        def finish(self, request):
+            seen.append("finish")
+
+    server = serve(Held())
+    ticket = server.ask("x")
+    entered.acquire()
+    server.flag(ticket, LEFT)
+    until(lambda: server.loop.has_left(0))
+    go.release()
+    assert reason(server.reply(ticket)) == "REQUEST_CANCELLED"
+    assert seen == ["step", "finish"]
 
 
 @pytest.mark.parametrize("handler", [Steps(), ticking])

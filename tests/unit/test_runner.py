@@ -377,6 +377,21 @@ def streamed(data, request_id):
     return one
 
 
+def test_caller_leaves_a_handler_that_yields():
+    """The caller leaves while a step runs → the handler is closed after that step."""
+    outlet, steps = Recorded(), []
+
+    def handle(rows, context):
+        for step in range(5):
+            outlet.left = (0,) if step == 1 else ()
+            steps.append(step)
+            yield [step]
+
+    run_items(handle, [streamed("x", "r")], outlet)
+    assert steps == [0, 1]
+    assert [reply.code for reply in outlet.replies] == [Code.OK, Code.CANCELLED]
+
+
 def run_sending(*items, left):
     """Run a handler that sends three messages, while the callers at `left` leave; returns how many it sent, and the final replies."""
     outlet, steps = Recorded(), []
