@@ -125,7 +125,7 @@ class WorkerRecord:
                     elif index in hand_over.paused:
                         hand_over.paused.remove(index)
                         self.heard = monotonic()  # a pause is no fault of the handler
-                    self.worker.set_flags(ticket, index, left=left, paused=paused)
+                    self.worker.set_flags(ticket, index, left=index in hand_over.callers_left, paused=paused)
                     return True
         return False
 

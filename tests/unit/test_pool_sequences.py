@@ -166,6 +166,17 @@ def test_callers_that_left_do_not_count(serving):
     caller.submit("e", sequence=sequence)
 
 
+def test_room_after_the_caller_left(serving):
+    """A caller leaves, and then what was buffered for it is gone → its worker still hears that it has left."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", message=lambda reply: None)
+    pool.pause(caller.requests["a"], paused=True)
+    assert not pool.cancel(caller.requests["a"])
+    pool.pause(caller.requests["a"], paused=False)
+    assert worker.flags == {caller.requests["a"]: (True, False)}
+
+
 def test_left_between_decision_and_hand_over(serving, monkeypatch):
     """A caller leaves after its request was given to a worker, and before it is sent → the worker is told."""
     pool, _, (worker,) = serving(1)
