@@ -139,11 +139,11 @@ def sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
 
 def _sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
     """Measure one server; it begins and ends with nothing left to do, since h2load leaves when its time is over."""
-    load.check(target, calls=cell.concurrency)
+    reply_bytes = load.check(target, calls=cell.concurrency)
     before = measure.cpu_seconds(peer.pid)
-    seen = load.run(target, cell.concurrency, seconds)
+    seen = load.run(target, cell.concurrency, seconds, reply_bytes)
     cpu_us = (measure.cpu_seconds(peer.pid) - before) / seen.requests * 1e6
-    target.call(0)
+    target.send(0)
     return Sample(peer.name, cell, seen.requests, seen.rps, seen.p50_ms, seen.p99_ms, cpu_us)
 
 
@@ -163,7 +163,7 @@ def live(peer: Peer) -> Life:
         _, opening = _timed(peer.open)
         target, deploying = _timed(lambda: peer.deploy(deployment))
         before = measure.memory(peer.pid)
-        load.run(target, 32, 3)
+        load.run(target, 32, 3, load.check(target, 32))
         after = measure.memory(peer.pid)
         _, scaling = _timed(lambda: peer.scale(4))
         four = measure.memory(peer.pid)

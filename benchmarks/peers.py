@@ -249,7 +249,7 @@ class ManagedPeer(Peer):
         self.register(deployment)
         self.deployment = deployment
         target = GrpcTarget(self.inference, self.dialect, deployment.model)
-        target.call(0)
+        target.send(0)
         return target
 
     def withdraw(self) -> None:
@@ -285,7 +285,7 @@ class TorchServe(ManagedPeer):
         """Let the Java compiler see the traffic that will be measured."""
         for batch_size in (1, 8):
             target = self.deploy(Deployment(MODELS["noop"], batch_size))
-            load.run(target, 64, WARM_UP_SECONDS / 2)
+            load.run(target, 64, WARM_UP_SECONDS / 2, load.check(target))
             self.withdraw()
 
     def register(self, deployment: Deployment) -> None:
@@ -356,6 +356,6 @@ PEERS: dict[str, type[Peer]] = {
 
 def _answers(target: Target) -> bool:
     try:
-        return target.call(0) == target.right(0)
+        return target.result(target.send(0)) == target.right(0)
     except (grpc.RpcError, OSError):
         return False

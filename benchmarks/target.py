@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import grpc
 
@@ -27,11 +27,16 @@ OPTIONS = [
 class Target(Protocol):
     """A model on a running server."""
 
-    def call(self, index: int) -> bytes:
-        """Send the model's payload of that index and return the result."""
+    framing_bytes: ClassVar[int]  # what the protocol adds to each reply, in the count of h2load
+
+    def send(self, index: int) -> bytes:
+        """Send the model's payload of that index and return the raw reply."""
+
+    def result(self, reply: bytes) -> bytes:
+        """Return the result in a raw reply."""
 
     def right(self, index: int) -> bytes:
-        """Return what the call must return."""
+        """Return what the result must be."""
 
     def body(self) -> bytes:
         """Return the HTTP body that h2load posts."""
@@ -56,15 +61,19 @@ class GrpcTarget:
     address: str
     dialect: Dialect
     model: Model
+    framing_bytes: ClassVar[int] = len(wire.frame(b""))
 
     @cached_property
     def _method(self) -> grpc.UnaryUnaryMultiCallable:
         return grpc.insecure_channel(self.address, OPTIONS).unary_unary(self.dialect.path)
 
-    def call(self, index: int) -> bytes:
+    def send(self, index: int) -> bytes:
         """See Target."""
-        request = self.dialect.encode(self.model, self.model.payloads[index])
-        return self.dialect.decode(self._method(request, timeout=CALL_SECONDS))
+        return self._method(self.dialect.encode(self.model, self.model.payloads[index]), timeout=CALL_SECONDS)
+
+    def result(self, reply: bytes) -> bytes:
+        """See Target."""
+        return self.dialect.decode(reply)
 
     def right(self, index: int) -> bytes:
         """See Target."""
@@ -87,14 +96,19 @@ class HttpTarget:
     address: str
     path: str
     model: Model
+    framing_bytes: ClassVar[int] = 0
 
-    def call(self, index: int) -> bytes:
+    def send(self, index: int) -> bytes:
         """See Target; on a connection of its own, so that none is left open when the server is to end."""
         with closing(http.client.HTTPConnection(self.address, timeout=CALL_SECONDS)) as connection:
             connection.request("POST", self.path, self.model.payloads[index])
             response = connection.getresponse()
             body = response.read()
         return body if response.status == 200 else b"HTTP %d: %s" % (response.status, body)
+
+    def result(self, reply: bytes) -> bytes:
+        """See Target."""
+        return reply
 
     def right(self, index: int) -> bytes:
         """See Target."""

@@ -1,0 +1,30 @@
+"""The benchmark's figures: which runs count, and what its goals compare."""
+
+import pytest
+
+from benchmarks.load import WrongReplyError, summarize
+
+REPLY_BYTES = 105
+LOG = "".join(f"{start}\t200\t1000\n" for start in range(0, 300_000, 1000))  # 300 requests of 1 ms, one after another
+
+
+def output(data):
+    return f"traffic: 40.00KB ({data + 9000}) total, 9.00KB (9000) headers (space savings 90.00%), 31.00KB ({data}) data"
+
+
+def test_replies_of_the_size_that_was_checked_are_counted():
+    """As much data as the checked replies had → the run's figures."""
+    load = summarize(LOG, output(300 * REPLY_BYTES), REPLY_BYTES)
+    assert (load.requests, load.rps, load.p50_ms, load.p99_ms) == (300, pytest.approx(1000), 1, 1)
+
+
+def test_a_run_with_a_third_of_errors_does_not_count():
+    """Every third reply is an error of gRPC, which has status 200 and no data → the run is an error."""
+    with pytest.raises(WrongReplyError, match="too small to be results"):
+        summarize(LOG, output(200 * REPLY_BYTES), REPLY_BYTES)
+
+
+def test_a_run_with_an_http_error_does_not_count():
+    """One reply with another status than 200 → the run is an error."""
+    with pytest.raises(WrongReplyError, match="1 of 301 requests failed"):
+        summarize(LOG + "300000\t503\t1000\n", output(301 * REPLY_BYTES), REPLY_BYTES)
