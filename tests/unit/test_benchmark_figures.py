@@ -2,6 +2,8 @@
 
 import pytest
 
+from benchmarks.bench import Results
+from benchmarks.goals import checks
 from benchmarks.load import WrongReplyError, summarize
 
 REPLY_BYTES = 105
@@ -28,3 +30,10 @@ def test_a_run_with_an_http_error_does_not_count():
     """One reply with another status than 200 → the run is an error."""
     with pytest.raises(WrongReplyError, match="1 of 301 requests failed"):
         summarize(LOG + "300000\t503\t1000\n", output(301 * REPLY_BYTES), REPLY_BYTES)
+
+
+def test_the_cost_of_many_callers_is_that_of_the_worst_number():
+    """CPU per request grows at 256 callers and is as before at 512 → the goal compares 256 with 32, and does not hold."""
+    results = Results(callers_cpu_us={32: 50.0, 64: 55.0, 256: 60.0, 512: 50.0})
+    (found,) = (check for check in checks(results) if check.name.endswith("vs c = 32"))
+    assert (found.worst, found.where, found.holds) == (1.2, "noop bs8 c256", False)
