@@ -81,7 +81,8 @@ def run(plan: Plan, say: Say) -> Results:
         results.missing = {peer.name: reason for peer in wanted if (reason := peer.missing())}
         peers = [peer for peer in wanted if peer.name not in results.missing]
         measure_lives(plan, peers, results, say)
-        compare(plan, peers, results, say)
+        if plan.scenarios:
+            compare(plan, peers, results, say)
         if plan.growth and "servegrpc" not in results.missing:
             say(f"servegrpc with up to {plan.growth.callers[-1]} callers and {plan.growth.models} models")
             _attempt(results, "servegrpc, growth", lambda: grow(plan, plan.growth, folder, results))
@@ -140,9 +141,10 @@ def sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
 
 def _sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
     """Measure one server; it begins and ends with nothing left to do, since h2load leaves when its time is over."""
+    requests = MODELS[cell.model].requests(cell.concurrency, seconds)
     reply_bytes = load.check(target, calls=cell.concurrency)
     before = measure.cpu_seconds(peer.pid)
-    seen = load.run(target, cell.concurrency, seconds, reply_bytes)
+    seen = load.run(target, cell.concurrency, seconds, reply_bytes, requests)
     cpu_us = (measure.cpu_seconds(peer.pid) - before) / seen.requests * 1e6
     target.send(0)
     return Sample(peer.name, cell, seen.requests, seen.rps, seen.p50_ms, seen.p99_ms, cpu_us)

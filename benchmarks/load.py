@@ -19,6 +19,7 @@ from benchmarks.target import Target
 
 CHECKED_CALLS = 256
 CHECKED_CONCURRENCY = 32
+COUNTED_RUN_SECONDS = 120
 SAME_SIZE = 0.98  # of the smallest reply checked: some servers put times into theirs, which differ by a few bytes
 
 
@@ -50,14 +51,15 @@ def check(target: Target, calls: int = CHECKED_CALLS) -> int:
         return min(list(threads.map(call, range(calls)))[::VARIANTS])
 
 
-def run(target: Target, concurrency: int, seconds: float, reply_bytes: int) -> Load:
-    """Post the model's first payload for some seconds, with that many requests at a time; `reply_bytes` is what `check` has returned."""
+def run(target: Target, concurrency: int, seconds: float, reply_bytes: int, requests: int = 0) -> Load:
+    """Post the model's first payload, that many at a time, for some seconds or so many requests; `reply_bytes` is what `check` returned."""
     with tempfile.TemporaryDirectory() as folder:
         body, log = Path(folder, "body"), Path(folder, "log")
         body.write_bytes(target.body())
-        command = ["h2load", "-t1", f"-D{round(seconds * 1000)}ms", f"-d{body}", f"--log-file={log}"]
-        command += target.h2load_arguments(concurrency)
-        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 15).stdout
+        length = f"-n{requests}" if requests else f"-D{round(seconds * 1000)}ms"
+        command = ["h2load", "-t1", length, f"-d{body}", f"--log-file={log}", *target.h2load_arguments(concurrency)]
+        limit = COUNTED_RUN_SECONDS if requests else seconds + 15
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=limit).stdout
         return summarize(log.read_text(), output, reply_bytes)
 
 

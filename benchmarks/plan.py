@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.models import MODELS
 from benchmarks.peers import Deployment
@@ -11,6 +11,8 @@ from benchmarks.peers import Deployment
 ECHOES = ("aio echo", "queue echo")
 QUICK_PEERS = ("servegrpc", "TorchServe", "mosec", "queue echo")
 EXPLICIT_DELAY_MS = 5
+BATCH_SIZES = (1, 8, 32)
+CONCURRENCIES = (1, 8, 32, 64, 256)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,21 @@ class Plan:
     growth: Growth | None
     offline: bool
 
+    def part(self, names: Sequence[str]) -> Plan:
+        """Return the named scenarios and cells of the plan, with "start" and "growth" where named; ValueError says what names there are."""
+        scenarios = []
+        for scenario in self.scenarios:
+            named = [cell.concurrency for cell in scenario.cells() if {str(scenario), str(cell)} & {*names}]
+            if named:
+                scenarios.append(replace(scenario, concurrencies=tuple(named)))
+        known = {"start", "growth", *map(str, self.scenarios), *(str(cell) for scenario in self.scenarios for cell in scenario.cells())}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"There is no {unknown[0]!r}; there are start, growth, {'; '.join(map(str, self.scenarios))}, and cells of these"
+            )
+        lives, growth = (self.lifecycle_repeats if "start" in names else 0), (self.growth if "growth" in names else None)
+        return replace(self, name="part", scenarios=tuple(scenarios), lifecycle_repeats=lives, growth=growth)
+
 
 GROWTH = Cell("noop", 8, 32)  # where servegrpc is measured as its work grows
 
@@ -101,24 +118,15 @@ QUICK = Plan(
 FULL = Plan(
     "full",
     (
-        Scenario("noop", 1, (1, 8, 32, 64, 256)),
-        Scenario("noop", 8, (1, 8, 32, 64, 256)),
-        Scenario("noop", 32, (1, 8, 32, 64, 256)),
-        Scenario("mlp", 1, (8, 64)),
-        Scenario("mlp", 8, (1, 8, 32, 64, 256)),
-        Scenario("mlp", 32, (1, 8, 32, 64, 256)),
-        Scenario("length", 1, (8, 32)),
-        Scenario("length", 8, (1, 8, 32, 64)),
-        Scenario("tensor", 1, (8,)),
-        Scenario("tensor", 8, (8, 32)),
-        Scenario("resnet", 1, (8,)),
-        Scenario("resnet", 8, (8, 32)),
-        Scenario("resnet", 32, (64,)),
+        *(Scenario(model, batch_size, CONCURRENCIES) for model in ("noop", "mlp", "length", "tensor") for batch_size in BATCH_SIZES),
+        Scenario("resnet", 1, (1, 8, 32)),
+        Scenario("resnet", 8, (1, 8, 32)),
+        Scenario("resnet", 32, (1, 8, 32, 64)),
         Scenario("noop", 8, (1, 4, 32), delay_ms=EXPLICIT_DELAY_MS),
         Scenario("noop", 32, (8, 64), delay_ms=EXPLICIT_DELAY_MS),
     ),
     (),
-    seconds=2,
+    seconds=1,
     repeats=3,
     lifecycle_repeats=3,
     growth=Growth(callers=(32, 64, 256, 512), models=200),

@@ -6,7 +6,7 @@ import http.client
 import struct
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
@@ -134,7 +134,13 @@ def _torchserve(model: Model, payload: bytes) -> bytes:
     return wire.message((1, model.name), (3, wire.message((1, "data"), (2, payload))))
 
 
-def _open_inference(_model: Model, payload: bytes) -> bytes:
+def _open_inference(model: Model, payload: bytes) -> bytes:
+    if not model.shape:
+        return _open_inference_bytes(model, payload)
+    return wire.message((1, "model"), (5, wire.message((1, "data"), (2, "FP32"), (3, (1, *model.shape)))), (7, payload))
+
+
+def _open_inference_bytes(_model: Model, payload: bytes) -> bytes:
     tensor = wire.message((1, "data"), (2, "BYTES"), (3, (1, 1)))
     return wire.message((1, "model"), (5, tensor), (7, struct.pack("<I", len(payload)) + payload))
 
@@ -147,4 +153,5 @@ def _open_inference_result(reply: bytes) -> bytes:
 SERVEGRPC = Dialect("/servegrpc.v1.InferenceService/Predict", _servegrpc, lambda reply: wire.field(reply, 1, 1))
 TORCHSERVE = Dialect("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", _torchserve, lambda reply: wire.field(reply, 1))
 OPEN_INFERENCE = Dialect("/inference.GRPCInferenceService/ModelInfer", _open_inference, _open_inference_result)
+OPEN_INFERENCE_BYTES = replace(OPEN_INFERENCE, encode=_open_inference_bytes)
 ECHO = Dialect("/bench.Echo/Call", lambda _model, payload: payload, lambda reply: reply)

@@ -5,6 +5,8 @@ import pytest
 from benchmarks.bench import Results
 from benchmarks.goals import checks
 from benchmarks.load import WrongReplyError, summarize
+from benchmarks.models import MODELS
+from benchmarks.plan import FULL
 
 REPLY_BYTES = 105
 LOG = "".join(f"{start}\t200\t1000\n" for start in range(0, 300_000, 1000))  # 300 requests of 1 ms, one after another
@@ -37,3 +39,25 @@ def test_the_cost_of_many_callers_is_that_of_the_worst_number():
     results = Results(callers_cpu_us={32: 50.0, 64: 55.0, 256: 60.0, 512: 50.0})
     (found,) = (check for check in checks(results) if check.name.endswith("vs c = 32"))
     assert (found.worst, found.where, found.holds) == (1.2, "noop bs8 c256", False)
+
+
+def test_a_part_of_the_plan():
+    """A scenario, a cell of another, and growth are named → these are measured, and nothing else; results go elsewhere."""
+    part = FULL.part(["mlp bs8", "noop bs32 c64", "growth"])
+    assert [str(cell) for scenario in part.scenarios for cell in scenario.cells()] == [
+        "noop bs32 c64",
+        *(f"mlp bs8 c{concurrency}" for concurrency in (1, 8, 32, 64, 256)),
+    ]
+    assert (part.name, part.lifecycle_repeats, part.growth) == ("part", 0, FULL.growth)
+
+
+def test_an_unknown_part_of_the_plan():
+    """A batch size that is not measured → an error with the names that there are."""
+    with pytest.raises(ValueError, match="no 'noop bs9'; there are start, growth, noop bs1; "):
+        FULL.part(["noop bs9"])
+
+
+def test_slow_models_are_timed_by_requests():
+    """Requests of 25 ms, which the server still computes when time is over → a number of them; quick ones → timed in seconds."""
+    assert [MODELS["resnet"].requests(concurrency, seconds=4) for concurrency in (1, 8, 64)] == [40, 160, 256]
+    assert MODELS["noop"].requests(8, seconds=4) == 0
