@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.both_lanes
+
 LARGE_BYTES = 100_000
 FUNCTION = """
 def handle(data, context):

@@ -73,6 +73,16 @@ async def test_values(value, echo, predict):
     assert same((await predict(echo, {"data": value})).output, value)
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed(compression, stub, echo):
+    """Compressed requests → answered as any other, at once and as a stream."""
+    value = encode_value(bytes(100_000))
+    request = pb.PredictRequest(model_name=echo, inputs={"data": value})
+    assert stub.Predict(request, timeout=20, compression=compression).output == value
+    (message,) = stub.PredictStream(pb.PredictStreamRequest(model_name=echo, inputs={"data": value}), timeout=20, compression=compression)
+    assert message.output == value
+
+
 def test_bfloat16(server, echo):
     """A torch tensor of bfloat16 → the same tensor back."""
     tensor = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
