@@ -16,7 +16,7 @@ from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
 from servegrpc.worker.runner import Runner
 
-HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
+HOLD_NANOSECONDS = 500_000  # how long the reply of one call may wait for that of the next
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
