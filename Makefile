@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help run demo example test unit test-faults fuzz soak test-gpu grpcio bench bench-quick lint types imports protos protos-check clients-install clients-test format \
-  clean
+  clean generated
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 18
@@ -70,14 +70,16 @@ imports: $(VENV)/.installed
 format: $(VENV)/.installed ## Format the code
 	ruff format . && ruff check --fix . && buf format -w
 
-protos: $(VENV)/.installed ## Generate all stubs from protos/
-	buf generate
+generated: $(VENV)/.installed
+	rm -rf build/gen && buf generate -o build/gen
+
+protos: generated ## Generate all stubs from protos/
+	for tree in v1 compat; do rm -rf servegrpc/$$tree && cp -r build/gen/servegrpc/$$tree servegrpc/$$tree || exit 1; done
 	$(MAKE) --no-print-directory -C clients stubs
 
-protos-check: $(VENV)/.installed ## Lint the protos; compare them with the released baseline and the stubs with the protos
+protos-check: generated ## Lint the protos; compare them with the released baseline and the stubs with the protos
 	buf lint && buf format -d --exit-code
 	buf breaking --against protos/baseline/v1.binpb
-	rm -rf build/gen && buf generate -o build/gen
 	for tree in v1 compat; do diff -ru --exclude=__pycache__ build/gen/servegrpc/$$tree servegrpc/$$tree || exit 1; done
 	$(MAKE) --no-print-directory -C clients stubs-check
 

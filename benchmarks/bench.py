@@ -10,8 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import grpc
@@ -20,7 +21,7 @@ import psutil
 from benchmarks import load, measure
 from benchmarks.models import HERE, MODELS, python
 from benchmarks.peers import PEERS, Deployment, Peer, ServeGrpc, TorchServe
-from benchmarks.plan import Cell, Plan, Scenario
+from benchmarks.plan import GROWTH, Cell, Growth, Plan, Scenario
 from benchmarks.target import Target
 
 OFFLINE = "offline loop"
@@ -61,6 +62,7 @@ class Results:
 
     samples: list[Sample] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
+    callers_cpu_us: dict[int, float] = field(default_factory=dict)
     models_cpu_us: dict[int, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -79,10 +81,11 @@ def run(plan: Plan, say: Say) -> Results:
         results.missing = {peer.name: reason for peer in wanted if (reason := peer.missing())}
         peers = [peer for peer in wanted if peer.name not in results.missing]
         measure_lives(plan, peers, results, say)
-        compare(plan, peers, results, say)
-        if plan.registered_models and "servegrpc" not in results.missing:
-            say(f"servegrpc with 1 and {plan.registered_models} models")
-            _attempt(results, "servegrpc, many models", lambda: many_models(plan, folder, results))
+        if plan.scenarios:
+            compare(plan, peers, results, say)
+        if plan.growth and "servegrpc" not in results.missing:
+            say(f"servegrpc with up to {plan.growth.callers[-1]} callers and {plan.growth.models} models")
+            _attempt(results, "servegrpc, growth", lambda: grow(plan, plan.growth, folder, results))
     return results
 
 
@@ -105,8 +108,7 @@ def compare(plan: Plan, peers: list[Peer], results: Results, say: Say) -> None:
             if _attempt(results, f"{peer.name}, start", lambda peer=peer: _open(peer)):
                 opened.append(peer)
         for scenario in plan.scenarios:
-            taking_part = [peer for peer in opened if scenario.includes(peer.name)]
-            measure_scenario(plan, scenario, taking_part, results, say)
+            measure_scenario(plan, scenario, [peer for peer in opened if scenario.includes(peer.name)], results, say)
 
 
 def measure_scenario(plan: Plan, scenario: Scenario, peers: list[Peer], results: Results, say: Say) -> None:
@@ -123,7 +125,7 @@ def measure_scenario(plan: Plan, scenario: Scenario, peers: list[Peer], results:
             say(f"{cell}, {number + 1}/{plan.repeats}")
             for peer, target in targets.items():
                 _attempt(results, f"{peer.name}, {cell}", lambda *to: results.samples.append(sample(*to)), peer, target, cell, seconds)
-        if plan.offline and not scenario.only:
+        if plan.offline:
             say(f"{scenario}: {OFFLINE}")
             for _ in range(plan.repeats):
                 _attempt(results, f"{OFFLINE}, {scenario}", lambda: results.samples.append(offline(scenario, seconds)))
@@ -139,11 +141,12 @@ def sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
 
 def _sample(peer: Peer, target: Target, cell: Cell, seconds: float) -> Sample:
     """Measure one server; it begins and ends with nothing left to do, since h2load leaves when its time is over."""
-    load.check(target, calls=cell.concurrency)
+    requests = MODELS[cell.model].requests(cell.concurrency, seconds)
+    reply_bytes = load.check(target, calls=cell.concurrency)
     before = measure.cpu_seconds(peer.pid)
-    seen = load.run(target, cell.concurrency, seconds)
+    seen = load.run(target, cell.concurrency, seconds, reply_bytes, requests)
     cpu_us = (measure.cpu_seconds(peer.pid) - before) / seen.requests * 1e6
-    target.call(0)
+    target.send(0)
     return Sample(peer.name, cell, seen.requests, seen.rps, seen.p50_ms, seen.p99_ms, cpu_us)
 
 
@@ -163,7 +166,7 @@ def live(peer: Peer) -> Life:
         _, opening = _timed(peer.open)
         target, deploying = _timed(lambda: peer.deploy(deployment))
         before = measure.memory(peer.pid)
-        load.run(target, 32, 3)
+        load.run(target, 32, 3, load.check(target, 32))
         after = measure.memory(peer.pid)
         _, scaling = _timed(lambda: peer.scale(4))
         four = measure.memory(peer.pid)
@@ -174,22 +177,24 @@ def live(peer: Peer) -> Life:
     return Life(peer.name, deploying, None, None, before, after, four)
 
 
-def many_models(plan: Plan, folder: Path, results: Results) -> None:
-    """Measure servegrpc's CPU per request with one model registered, then with many."""
-    peer, cell = ServeGrpc(folder), Cell("noop", 8, 32)
+def grow(plan: Plan, growth: Growth, folder: Path, results: Results) -> None:
+    """Measure servegrpc's CPU per request, alone on the machine: with more and more callers, in turn, then with one model and with many."""
+    peer, deployment = ServeGrpc(folder), Deployment(MODELS[GROWTH.model], GROWTH.batch_size)
+
+    def cpu_us(target: Target, *callers: int) -> dict[int, float]:
+        samples = [sample(peer, target, replace(GROWTH, concurrency=many), plan.seconds) for _ in range(plan.repeats) for many in callers]
+        return {many: median(one.cpu_us for one in samples if one.cell.concurrency == many) for many in callers}
+
     try:
         peer.open()
-        target = peer.deploy(Deployment(MODELS["noop"], 8))
-        results.models_cpu_us[1] = _median_cpu(peer, target, cell, plan)
-        for number in range(1, plan.registered_models):
-            peer.register(Deployment(MODELS["noop"], 8), name=f"noop-{number}")
-        results.models_cpu_us[plan.registered_models] = _median_cpu(peer, target, cell, plan)
+        target = peer.deploy(deployment)
+        results.callers_cpu_us = cpu_us(target, *growth.callers)
+        results.models_cpu_us[1] = cpu_us(target, GROWTH.concurrency)[GROWTH.concurrency]
+        for number in range(1, growth.models):
+            peer.register(deployment, name=f"{GROWTH.model}-{number}")
+        results.models_cpu_us[growth.models] = cpu_us(target, GROWTH.concurrency)[GROWTH.concurrency]
     finally:
         peer.close()
-
-
-def _median_cpu(peer: Peer, target: Target, cell: Cell, plan: Plan) -> float:
-    return sorted(sample(peer, target, cell, plan.seconds).cpu_us for _ in range(plan.repeats))[plan.repeats // 2]
 
 
 def _open(peer: Peer) -> None:

@@ -18,7 +18,7 @@ RESULTS = (
     "nested", "int keys", "escapes", "float tensor", "int tensor", "scalar tensor", "empty tensor", "half tensor", "numpy array",
     "numpy scalar", "numpy float64", "set", "object", "tensor in dict", "bytes in list",
 )  # fmt: skip
-DEEDS = ("raise", "key error", "memory", "cuda", "no list", "none", "too many", "too few", "string")
+DEEDS = ("raise", "key error", "memory", "cuda", "own exception", "no list", "none", "too many", "too few", "string")
 PREDICTION_CODES = (200, 302, 400, 401, 403, 404, 408, 409, 413, 416, 422, 429, 499, 500, 501, 503, 504, 507, 600, 42)
 READY = '"status": "READY"'
 

@@ -89,6 +89,11 @@ import threading
 from ts.utils.util import PredictionException
 
 
+class TooSmall(PredictionException):
+    def __init__(self):
+        super().__init__("the picture is too small", 422)
+
+
 def fail(error):
     raise error
 
@@ -98,6 +103,7 @@ DEEDS = {
     "key error": lambda n: {}["nothing"],
     "memory": lambda n: fail(MemoryError("too much")),
     "cuda": lambda n: fail(RuntimeError("CUDA out of memory")),
+    "own exception": lambda n: fail(TooSmall()),
     "no list": lambda n: {"digit": 7},
     "none": lambda n: None,
     "too many": lambda n: [1] * (n + 1),

@@ -61,7 +61,7 @@ class Medians:
 def checks(results: Results) -> list[Check]:
     """Return all goals with what was found."""
     medians = Medians(results.samples)
-    return [*_load_checks(medians), *_life_checks(results.lives), *_growth_checks(results, medians)]
+    return [*_load_checks(medians), *_life_checks(results.lives), *_growth_checks(results)]
 
 
 def _load_checks(medians: Medians) -> Iterator[Check]:
@@ -116,12 +116,14 @@ def median_life(lives: list[Life], peer: str, read: Callable[[Life], float | Non
     return statistics.median(values) if values else None
 
 
-def _growth_checks(results: Results, medians: Medians) -> Iterator[Check]:
-    few, many = (medians.get(OURS, Cell("noop", 8, concurrency), "cpu_us") for concurrency in (32, 512))
-    yield _check("CPU per request, c = 512 vs c = 32", "≤", 1.15, {"noop bs8": many / few} if few and many else {})
-    cpu = sorted(results.models_cpu_us.items())
-    ratios = {"noop bs8 c32": cpu[-1][1] / cpu[0][1]} if len(cpu) == 2 else {}
-    yield _check("CPU per request, 200 registered models vs 1", "≤", 1.15, ratios)
+def _growth_checks(results: Results) -> Iterator[Check]:
+    rows = (
+        ("CPU per request, c = 64, 256, 512 vs c = 32", "c", results.callers_cpu_us),
+        ("CPU per request, 200 registered models vs 1", "models ", results.models_cpu_us),
+    )
+    for what, unit, cpu_us in rows:
+        least = min(cpu_us, default=0)
+        yield _check(what, "≤", 1.15, {f"noop bs8 {unit}{many}": cpu_us[many] / cpu_us[least] for many in cpu_us if many != least})
 
 
 def _check(name: str, sign: str, bound: float, ratios: dict[str, float]) -> Check:

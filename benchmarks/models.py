@@ -20,16 +20,25 @@ VARIANTS = 8
 
 @dataclass(frozen=True)
 class Model:
-    """One model; `shape` is set where the input is a float32 tensor rather than bytes."""
+    """One model.
+
+    `shape` is set where the input is a float32 tensor rather than bytes. `pace` is set where requests are so large or slow that those in
+    flight when a run's time is over would count: it is how many requests make a second of a timed run.
+    """
 
     name: str
     shape: tuple[int, ...] = ()
+    pace: int = 0
     seconds_factor: float = 1
 
     @property
     def handler(self) -> Path:
         """The TorchServe handler that every server runs."""
         return HERE / "handlers" / f"{self.name}.py"
+
+    def requests(self, concurrency: int, seconds: float) -> int:
+        """Return the length of a timed run in requests, at least four for each caller; 0 where it is timed."""
+        return self.pace and max(4 * concurrency, round(self.pace * seconds * min(1, concurrency / 4)))
 
     @cached_property
     def payloads(self) -> list[bytes]:
@@ -76,8 +85,8 @@ MODELS = {
     for model in (
         Model("noop"),
         Model("mlp"),
-        Model("length"),
-        Model("tensor", shape=(3, 224, 224)),
-        Model("resnet", shape=(3, 224, 224), seconds_factor=4),
+        Model("length", pace=1000),
+        Model("tensor", shape=(3, 224, 224), pace=1000),
+        Model("resnet", shape=(3, 224, 224), pace=40, seconds_factor=4),
     )
 }

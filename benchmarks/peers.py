@@ -22,7 +22,7 @@ import grpc
 from benchmarks import load, measure, wire
 from benchmarks.models import ENVIRONMENTS, HERE, MODELS, Model, python
 from benchmarks.process import ServerProcess, free_port
-from benchmarks.target import ECHO, OPEN_INFERENCE, SERVEGRPC, TORCHSERVE, Dialect, GrpcTarget, HttpTarget, Target
+from benchmarks.target import ECHO, OPEN_INFERENCE, OPEN_INFERENCE_BYTES, SERVEGRPC, TORCHSERVE, Dialect, GrpcTarget, HttpTarget, Target
 
 DEFAULT_DELAY_MS = 5  # for peers that wait to fill batches: well below TorchServe's own 100 ms, which would flatter the comparison
 WARM_UP_SECONDS = 30
@@ -114,6 +114,7 @@ class StartedPeer(Peer):
             "BATCH_SIZE": deployment.batch_size,
             "DELAY_MS": delay,
             "WORKERS": deployment.workers,
+            "SHAPE": " ".join(map(str, deployment.model.shape)),
         }
         return {name: str(value) for name, value in settings.items()} | {"PORT": str(port), "HTTP_PORT": str(free_port())}
 
@@ -179,7 +180,10 @@ class Triton(StartedPeer):
 
 
 class MLServer(StartedPeer):
-    """MLServer: gRPC, the model in the server's process (in worker processes when there is more than one)."""
+    """MLServer: gRPC, the model in the server's process (in worker processes when there is more than one).
+
+    It gets tensors as bytes: of one with a datatype it makes a list of Python numbers.
+    """
 
     name, environment = "MLServer", "mlserver"
 
@@ -201,7 +205,7 @@ class MLServer(StartedPeer):
 
     def target(self, model: Model, port: int) -> Target:
         """See StartedPeer."""
-        return GrpcTarget(f"127.0.0.1:{port}", OPEN_INFERENCE, model)
+        return GrpcTarget(f"127.0.0.1:{port}", OPEN_INFERENCE_BYTES, model)
 
 
 class Echo(StartedPeer):
@@ -249,7 +253,7 @@ class ManagedPeer(Peer):
         self.register(deployment)
         self.deployment = deployment
         target = GrpcTarget(self.inference, self.dialect, deployment.model)
-        target.call(0)
+        target.send(0)
         return target
 
     def withdraw(self) -> None:
@@ -287,7 +291,7 @@ class TorchServe(ManagedPeer):
         """Let the Java compiler see the traffic that will be measured."""
         for batch_size in (1, 8):
             target = self.deploy(Deployment(MODELS["noop"], batch_size))
-            load.run(target, 64, WARM_UP_SECONDS / 2)
+            load.run(target, 64, WARM_UP_SECONDS / 2, load.check(target))
             self.withdraw()
 
     def register(self, deployment: Deployment) -> None:
@@ -369,6 +373,6 @@ PEERS: dict[str, type[Peer]] = {
 
 def _answers(target: Target) -> bool:
     try:
-        return target.call(0) == target.right(0)
+        return target.result(target.send(0)) == target.right(0)
     except (grpc.RpcError, OSError):
         return False

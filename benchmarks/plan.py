@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.models import MODELS
 from benchmarks.peers import Deployment
@@ -11,6 +11,8 @@ from benchmarks.peers import Deployment
 ECHOES = ("aio echo", "queue echo")
 QUICK_PEERS = ("servegrpc", "TorchServe", "mosec", "queue echo")
 EXPLICIT_DELAY_MS = 5
+BATCH_SIZES = (1, 8, 32)
+CONCURRENCIES = (1, 8, 32, 64, 256)
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A deployment and the concurrencies it is measured at; without peers named, all take part."""
+    """A deployment and the concurrencies it is measured at."""
 
     model: str
     batch_size: int
     concurrencies: tuple[int, ...]
     delay_ms: int | None = None
-    only: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.model} bs{self.batch_size}" + ("" if self.delay_ms is None else f", delay {self.delay_ms} ms")
@@ -52,7 +53,15 @@ class Scenario:
 
     def includes(self, peer: str) -> bool:
         """Whether a peer takes part; the echoes do only where no model's work is in the figures."""
-        return peer in self.only if self.only else peer not in ECHOES or (self.model in ("noop", "length") and self.delay_ms is None)
+        return peer not in ECHOES or (self.model in ("noop", "length") and self.delay_ms is None)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far the work of servegrpc grows: concurrencies, the first of which the others are compared with, and registered models."""
+
+    callers: tuple[int, ...]
+    models: int
 
 
 @dataclass(frozen=True)
@@ -65,8 +74,26 @@ class Plan:
     seconds: float
     repeats: int
     lifecycle_repeats: int
-    registered_models: int  # for the cost of many models; 0 leaves it out
+    growth: Growth | None
     offline: bool
+
+    def part(self, names: Sequence[str]) -> Plan:
+        """Return the named scenarios and cells of the plan, with "start" and "growth" where named; ValueError says what names there are."""
+        scenarios = []
+        for scenario in self.scenarios:
+            named = [cell.concurrency for cell in scenario.cells() if {str(scenario), str(cell)} & {*names}]
+            if named:
+                scenarios.append(replace(scenario, concurrencies=tuple(named)))
+        known = {"start", "growth", *map(str, self.scenarios), *(str(cell) for scenario in self.scenarios for cell in scenario.cells())}
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(
+                f"There is no {unknown[0]!r}; there are start, growth, {'; '.join(map(str, self.scenarios))}, and cells of these"
+            )
+        lives, growth = (self.lifecycle_repeats if "start" in names else 0), (self.growth if "growth" in names else None)
+        return replace(self, name="part", scenarios=tuple(scenarios), lifecycle_repeats=lives, growth=growth)
+
+
+GROWTH = Cell("noop", 8, 32)  # where servegrpc is measured as its work grows
 
 
 QUICK = Plan(
@@ -84,34 +111,24 @@ QUICK = Plan(
     seconds=1.2,
     repeats=2,
     lifecycle_repeats=0,
-    registered_models=0,
+    growth=None,
     offline=False,
 )
 
 FULL = Plan(
     "full",
     (
-        Scenario("noop", 1, (1, 8, 32, 64, 256)),
-        Scenario("noop", 8, (1, 8, 32, 64, 256)),
-        Scenario("noop", 32, (1, 8, 32, 64, 256)),
-        Scenario("noop", 8, (32, 512), only=("servegrpc",)),
-        Scenario("mlp", 1, (8, 64)),
-        Scenario("mlp", 8, (1, 8, 32, 64, 256)),
-        Scenario("mlp", 32, (1, 8, 32, 64, 256)),
-        Scenario("length", 1, (8, 32)),
-        Scenario("length", 8, (1, 8, 32, 64)),
-        Scenario("tensor", 1, (8,)),
-        Scenario("tensor", 8, (8, 32)),
-        Scenario("resnet", 1, (8,)),
-        Scenario("resnet", 8, (8, 32)),
-        Scenario("resnet", 32, (64,)),
+        *(Scenario(model, batch_size, CONCURRENCIES) for model in ("noop", "mlp", "length", "tensor") for batch_size in BATCH_SIZES),
+        Scenario("resnet", 1, (1, 8, 32)),
+        Scenario("resnet", 8, (1, 8, 32)),
+        Scenario("resnet", 32, (1, 8, 32, 64)),
         Scenario("noop", 8, (1, 4, 32), delay_ms=EXPLICIT_DELAY_MS),
         Scenario("noop", 32, (8, 64), delay_ms=EXPLICIT_DELAY_MS),
     ),
     (),
-    seconds=2,
+    seconds=1,
     repeats=3,
     lifecycle_repeats=3,
-    registered_models=200,
+    growth=Growth(callers=(32, 64, 256, 512), models=200),
     offline=True,
 )

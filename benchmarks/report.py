@@ -46,6 +46,7 @@ def tables(results: Results, found: list[Check]) -> list[Table]:
         _figures(medians, "Measured: requests/s, p50 ms, p99 ms, CPU µs per request", _absolute),
         _figures(medians, "Ratios, servegrpc ÷ the other: requests/s, p50, CPU per request", _ratios),
         _lives(results.lives),
+        Table("servegrpc as its work grows, noop bs8: CPU µs per request", ["callers or registered models", "CPU"], _growth(results)),
         Table("Missing and failed", ["what", "why"], _problems(results)),
     ]
 
@@ -117,6 +118,12 @@ def _lives(lives: list[Life]) -> Table:
         values = [median_life(lives, peer, read) for read in columns.values()]
         rows.append([peer, *(NOTHING if value is None else f"{value:.2f}" if value < 50 else f"{value:.0f}" for value in values)])
     return Table("Start, scaling and memory of the whole process tree", ["server", *columns], rows)
+
+
+def _growth(results: Results) -> list[list[str]]:
+    rows = [(f"c{many}", cpu_us) for many, cpu_us in results.callers_cpu_us.items()]
+    rows += [(f"{many} models, c32", cpu_us) for many, cpu_us in results.models_cpu_us.items()]
+    return [[what, f"{cpu_us:.1f}"] for what, cpu_us in rows]
 
 
 def _problems(results: Results) -> list[list[str]]:

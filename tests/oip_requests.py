@@ -1,11 +1,19 @@
-"""Requests of the Open Inference Protocol: arbitrary tensors for property tests, and everything that cannot be right."""
+"""Requests of the Open Inference Protocol: arbitrary tensors for property tests, everything that cannot be right, and the codec."""
 
 import math
 import struct
 
+import numpy as np
+import pytest
 from hypothesis import strategies as st
 
-from servegrpc.values import ELEMENT_TYPES
+from servegrpc.compat.open_inference import infer_pb2
+from servegrpc.errors import InvalidInput
+from servegrpc.values import BY_NAME, ELEMENT_TYPES
+from servegrpc.wire.dialect import About
+from servegrpc.wire.open_inference import OpenInferenceCodec
+
+Request, Reply = infer_pb2.ModelInferRequest, infer_pb2.ModelInferResponse
 
 FP32 = {"name": "x", "datatype": "FP32", "shape": [2]}
 TWO_FLOATS = struct.pack("<2f", 1.5, -2)
@@ -96,9 +104,9 @@ shapes = st.lists(st.integers(0, 4), max_size=4)
 
 
 @st.composite
-def raw_tensors(draw):
-    """A datatype, a shape, and the bytes of a tensor of these."""
-    element = draw(st.sampled_from(ELEMENT_TYPES))
+def raw_tensors(draw, datatype=None):
+    """A datatype, any or the one given, a shape, and the bytes of a tensor of these."""
+    element = BY_NAME[datatype] if datatype else draw(st.sampled_from(ELEMENT_TYPES))
     shape = draw(shapes)
     count = math.prod(shape)
     if element.name == "BYTES":
@@ -110,3 +118,35 @@ def raw_tensors(draw):
     else:
         data = draw(st.binary(min_size=count * element.size, max_size=count * element.size))
     return element.name, shape, data
+
+
+def assert_same_elements(datatype, returned, sent):
+    """Bytes of a tensor are those of another, but that a NaN, which has many patterns of bits, is any NaN: Python changes them."""
+    dtype = BY_NAME[datatype].dtype
+    if dtype.kind != "f":
+        assert returned == sent
+        return
+    there, expected = np.frombuffer(returned, dtype), np.frombuffer(sent, dtype)
+    nan = np.isnan(expected)
+    assert np.array_equal(np.isnan(there), nan)
+    assert there[~nan].tobytes() == expected[~nan].tobytes()
+
+
+def decode(request, codec=None, **kwargs):
+    return (codec or OpenInferenceCodec()).decode(memoryview(bytearray(request.SerializeToString())), **kwargs)
+
+
+def encode(result, request=None, codec=None):
+    raw = (request or Request()).SerializeToString()
+    return Reply.FromString((codec or OpenInferenceCodec()).encode(result, About("m", "1", "id", 0, 0, 1, memoryview(raw))))
+
+
+def tensor(**fields):
+    return Request.InferInputTensor(**{**FP32, **fields})
+
+
+def refused(request, *told, codec=None):
+    with pytest.raises(InvalidInput) as raised:
+        decode(request, codec)
+    for text in told:
+        assert text in raised.value.message

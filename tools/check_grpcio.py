@@ -23,7 +23,7 @@ def main() -> None:
             installed = subprocess.run([*pip, *versions, *NEEDED], capture_output=True, text=True, check=False)
             if installed.returncode:
                 sys.exit(installed.stdout + installed.stderr)
-            pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--confcutdir=tests/unit", TEST]
+            pytest = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", TEST]
             tested = subprocess.run(pytest, check=False)
             if tested.returncode:
                 sys.exit(1)

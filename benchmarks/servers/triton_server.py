@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import torch
 from handler import load
 from pytriton.decorators import batch
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
+SHAPE = tuple(map(int, os.environ["SHAPE"].split()))  # of a float32 tensor; empty for bytes
+
 
 def make_infer():  # noqa: ANN201 - the type that pytriton wants is its own
-    """Return a function for one worker: rows of bytes in, rows of bytes out."""
+    """Return a function for one worker: rows of bytes or tensors in, rows of bytes out."""
     run = load(os.environ["HANDLER"])
 
     @batch
     def infer(data: np.ndarray) -> dict[str, np.ndarray]:
-        return {"reply": np.array([[reply] for reply in run([bytearray(row[0]) for row in data])], dtype=np.object_)}
+        rows = torch.from_numpy(data) if SHAPE else [bytearray(row[0]) for row in data]
+        return {"reply": np.array([[reply] for reply in run(rows)], dtype=np.object_)}
 
     return infer
 
@@ -33,7 +37,7 @@ def main() -> None:
         triton.bind(
             model_name="model",
             infer_func=[make_infer() for _ in range(int(os.environ["WORKERS"]))],
-            inputs=[Tensor(name="data", dtype=np.bytes_, shape=(1,))],
+            inputs=[Tensor(name="data", dtype=np.float32 if SHAPE else np.bytes_, shape=SHAPE or (1,))],
             outputs=[Tensor(name="reply", dtype=np.bytes_, shape=(1,))],
             config=ModelConfig(max_batch_size=batch_size, batching=True, batcher=batcher),
         )

@@ -155,6 +155,10 @@ public final class Client {
   }
 
   public static void main(String[] arguments) throws Exception {
+    if (arguments.length < 2) {
+      System.err.println("usage: Client ADDRESS MANAGEMENT [PICTURE]");
+      System.exit(2);
+    }
     ManagedChannel channel = connect(arguments[0]);
     ManagedChannel management = connect(arguments[1]);
     try {

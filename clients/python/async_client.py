@@ -35,14 +35,19 @@ async def walk(client: AsyncClient, picture: bytes) -> None:
         show("session", await session.predict({"data": BAR}))
 
     try:
-        await client.wait_ready("no-such-model", timeout=0.2)  # waits until its deadline
+        async for _ in client.watch(timeout=0.2):
+            pass  # goes on until its deadline
     except CallError as error:
         print("deadline:", error.code.name)
+    else:
+        sys.exit("watching ended by itself")
 
     try:
         await client.predict("no-such-model", {"data": picture})
     except CallError as error:
         print("no-such-model:", error.code.name, error.reason)
+    else:
+        sys.exit("no-such-model answered")
 
     archive = next(model for model in listed if model.name == "digits").versions[0].archive
     registered = await client.register(archive, name="digits-python-async")
@@ -59,4 +64,6 @@ async def main(address: str, management: str, picture: str | Path = SAMPLE) -> N
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python async_client.py ADDRESS MANAGEMENT [PICTURE]")
     asyncio.run(main(*sys.argv[1:]))

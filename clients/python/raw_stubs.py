@@ -64,11 +64,15 @@ def walk(channel: grpc.Channel, management: grpc.Channel, picture: Value) -> Non
         list(models.WatchModels(WatchModelsRequest(), timeout=0.2))  # goes on until its deadline
     except grpc.RpcError as error:
         print("deadline:", error.code().name)
+    else:
+        sys.exit("watching ended by itself")
 
     try:
         inference.Predict(PredictRequest(model_name="no-such-model", inputs={"data": picture}), timeout=10)
     except grpc.RpcError as error:
         print("no-such-model:", error.code().name, reason_of(error))
+    else:
+        sys.exit("no-such-model answered")
 
     archive = next(model for model in listed if model.name == "digits").versions[0].archive
     registered = models.RegisterModel(RegisterModelRequest(archive=archive, model_name="digits-python-raw"), timeout=60)
@@ -84,4 +88,6 @@ def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python raw_stubs.py ADDRESS MANAGEMENT [PICTURE]")
     main(*sys.argv[1:])

@@ -34,14 +34,19 @@ def walk(client: Client, picture: bytes) -> None:
         show("session", session.predict({"data": BAR}))
 
     try:
-        client.wait_ready("no-such-model", timeout=0.2)  # waits until its deadline
+        for _ in client.watch(timeout=0.2):
+            pass  # goes on until its deadline
     except CallError as error:
         print("deadline:", error.code.name)
+    else:
+        sys.exit("watching ended by itself")
 
     try:
         client.predict("no-such-model", {"data": picture})
     except CallError as error:
         print("no-such-model:", error.code.name, error.reason)
+    else:
+        sys.exit("no-such-model answered")
 
     archive = next(model for model in listed if model.name == "digits").versions[0].archive
     registered = client.register(archive, name="digits-python-sync")
@@ -57,4 +62,6 @@ def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python sync_client.py ADDRESS MANAGEMENT [PICTURE]")
     main(*sys.argv[1:])

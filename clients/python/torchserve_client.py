@@ -62,19 +62,22 @@ def walk(channel: grpc.Channel, management: grpc.Channel, picture: bytes) -> Non
         list(stream_predictions_2(iter(none_comes.get, None), timeout=0.2))  # waits for requests until its deadline
     except grpc.RpcError as error:
         print("deadline:", error.code().name)
-    none_comes.put(None)
+    else:
+        sys.exit("the stream ended by itself")
+    finally:
+        none_comes.put(None)
 
     try:
         predictions(PredictionsRequest(model_name="no-such-model", input={"data": picture}), timeout=10)
     except grpc.RpcError as error:
         print("no-such-model:", error.code().name, error.details().splitlines()[0])
+    else:
+        sys.exit("no-such-model answered")
 
     (version,) = json.loads(manage("DescribeModel", DescribeModelRequest(model_name="digits")))
     archive = RegisterModelRequest(url=version["modelUrl"], model_name="digits-python-torchserve", initial_workers=1, synchronous=True)
-    manage("RegisterModel", archive)
-    print("registered: digits-python-torchserve 1.0")
-    manage("UnregisterModel", UnregisterModelRequest(model_name="digits-python-torchserve"))
-    print("unregistered: digits-python-torchserve")
+    print("registered:", manage("RegisterModel", archive))
+    print("unregistered:", manage("UnregisterModel", UnregisterModelRequest(model_name="digits-python-torchserve")))
 
 
 def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
@@ -84,4 +87,6 @@ def main(address: str, management: str, picture: str | Path = SAMPLE) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python torchserve_client.py ADDRESS MANAGEMENT [PICTURE]")
     main(*sys.argv[1:])

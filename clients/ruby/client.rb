@@ -52,6 +52,7 @@ def within(seconds)
 end
 
 address, management, path = ARGV
+abort 'usage: ruby -Iclients/ruby/lib client.rb ADDRESS MANAGEMENT [PICTURE]' unless management
 health = Grpc::Health::V1::Health::Stub.new(address, :this_channel_is_insecure)
 inference = InferenceService::Stub.new(address, :this_channel_is_insecure, channel_args: OPTIONS)
 models = ManagementService::Stub.new(management, :this_channel_is_insecure)

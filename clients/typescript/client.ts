@@ -87,4 +87,8 @@ async function main(address: string, management: string, picture = SAMPLE): Prom
 }
 
 const [address, management, picture] = process.argv.slice(2);
+if (!address || !management) {
+  console.error("usage: node dist/client.js ADDRESS MANAGEMENT [PICTURE]");
+  process.exit(2);
+}
 await main(address, management, picture);

@@ -100,4 +100,8 @@ async function main(address, management, picture = SAMPLE) {
 }
 
 const [address, management, picture] = process.argv.slice(2);
+if (!address || !management) {
+  console.error("usage: node dynamic.mjs ADDRESS MANAGEMENT [PICTURE]");
+  process.exit(2);
+}
 await main(address, management, picture);

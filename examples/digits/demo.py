@@ -35,7 +35,7 @@ def main() -> None:
             sys.exit(archived.returncode)
         print("==> Starting the server: importing torch and loading the model takes a few seconds", flush=True)
         started = time.monotonic()
-        serve = [*COMMAND, "serve", f"{folder}/digits.mar", *addresses(keep_serving)]
+        serve = [*COMMAND, "serve", "--model-store", folder, "digits.mar", *addresses(keep_serving)]
         with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
             signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches the server as well; we leave when it has drained
             signal.signal(signal.SIGTERM, lambda *_: server.terminate())

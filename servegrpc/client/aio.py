@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from typing import Self, TypeAlias
 
 import grpc
@@ -13,7 +14,7 @@ from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, M
 from servegrpc.client.errors import CallError, call_error, not_ready
 from servegrpc.client.notebook import on_its_way
 from servegrpc.client.results import HealthStatus, Model, ModelEvent, Models, Prediction
-from servegrpc.client.session import AsyncSession
+from servegrpc.client.session import AsyncSession, Requests
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
 
@@ -49,8 +50,11 @@ class _Port:
 
         async def read() -> AsyncGenerator[Result, None]:
             try:
-                async for reply in replies:
-                    yield call.read(reply)
+                with ExitStack() as line:
+                    line.enter_context(on_its_way(call.request, shown=self.progress))
+                    async for reply in replies:
+                        line.close()
+                        yield call.read(reply)
             except grpc.aio.AioRpcError as error:
                 raise call_error(error) from None
             finally:
@@ -125,7 +129,8 @@ class AsyncClient:
             inference_pb2.PredictSessionResponse.FromString,
         )
         sent_on = (*self._inference.metadata, *metadata)
-        return AsyncSession(model, version, self._tensors, lambda: method(timeout=timeout, metadata=sent_on))
+        session = Requests(model, version, self._tensors, progress=self._inference.progress)
+        return AsyncSession(session, lambda: method(timeout=timeout, metadata=sent_on))
 
     async def health(self, service: str = "", *, timeout: float | None = None) -> HealthStatus:
         """See `Client.health`."""
@@ -201,9 +206,9 @@ class AsyncClient:
         """See `Client.set_default`."""
         return await self._management.run(calls.set_default(model, version), timeout)
 
-    def watch(self, model: str = "") -> AsyncGenerator[ModelEvent, None]:
+    def watch(self, model: str = "", *, timeout: float | None = None) -> AsyncGenerator[ModelEvent, None]:
         """See `Client.watch`."""
-        return self._management.stream(calls.watch(model), None)
+        return self._management.stream(calls.watch(model), timeout)
 
     async def close(self) -> None:
         """End the connection and the calls that run on it."""

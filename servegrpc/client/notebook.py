@@ -45,11 +45,11 @@ def _row(cells: Sequence[str]) -> str:
     return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def on_its_way(request: Message, *, shown: bool) -> AbstractContextManager[object]:
+def on_its_way(request: Message, *, shown: bool, model: str = "") -> AbstractContextManager[object]:
     """Show, on standard error or in the notebook, how large a request is and how long it has been running, while the context lasts.
 
     gRPC does not tell how much of a message has been sent. Nothing is shown for small requests, without a terminal, or if not `shown`.
-    In a notebook, rich needs ipywidgets for it.
+    `model` is for requests that do not name theirs. In a notebook, rich needs ipywidgets for it.
     """
     size_bytes = request.ByteSize() if shown else 0
     if size_bytes < LARGE_BYTES:
@@ -57,7 +57,10 @@ def on_its_way(request: Message, *, shown: bool) -> AbstractContextManager[objec
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    console = Console(stderr=True)
+    if not (console.is_terminal or console.is_jupyter):  # rich would end with an empty line
+        return nullcontext()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    progress.add_task(f"{getattr(request, 'model_name', '')}: {size_bytes / 2**20:.1f} MiB")
+    progress = Progress(*columns, console=console, transient=True)
+    progress.add_task(f"{model or getattr(request, 'model_name', '')}: {size_bytes / 2**20:.1f} MiB")
     return progress

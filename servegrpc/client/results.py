@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import SupportsIndex, overload
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -91,7 +92,7 @@ class ModelVersion:
         return sum(worker.state == "READY" for worker in self.workers)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A model and its versions, in the order of registration."""
 
@@ -99,12 +100,28 @@ class Model:
     default_version: str
     versions: tuple[ModelVersion, ...]
 
+    def __repr__(self) -> str:
+        """Return the versions in short; `versions` shows all there is."""
+        return f"<Model {self.name}: {', '.join(map(self._short, self.versions))}>"
+
+    def _short(self, version: ModelVersion) -> str:
+        default = " (default)" if version.version == self.default_version else ""
+        return f"{version.version}{default} {version.state} {version.ready_workers} of {version.target_workers} workers"
+
     def _repr_html_(self) -> str:
         return table([self])
 
 
 class Models(list[Model]):
-    """Models, sorted by name; a list that notebooks show as a table."""
+    """Models, sorted by name; a list that notebooks show as a table, and slices of it. `Models(sorted(…))` makes a table of any list."""
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Model: ...
+    @overload
+    def __getitem__(self, index: slice) -> Models: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Model | Models:
+        found = super().__getitem__(index)
+        return found if isinstance(found, Model) else Models(found)
 
     def _repr_html_(self) -> str:
         return table(self)

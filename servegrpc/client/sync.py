@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import ExitStack
 from typing import Self
 
 import grpc
@@ -13,7 +14,7 @@ from servegrpc.client.connection import INFERENCE_ADDRESS, MANAGEMENT_ADDRESS, M
 from servegrpc.client.errors import CallError, call_error, not_ready
 from servegrpc.client.notebook import on_its_way
 from servegrpc.client.results import HealthStatus, Model, ModelEvent, Models, Prediction
-from servegrpc.client.session import Session
+from servegrpc.client.session import Requests, Session
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import Tensors
 
@@ -47,8 +48,11 @@ class _Port:
 
         def read() -> Generator[Result, None, None]:
             try:
-                for reply in replies:
-                    yield call.read(reply)
+                with ExitStack() as line:
+                    line.enter_context(on_its_way(call.request, shown=self.progress))
+                    for reply in replies:
+                        line.close()
+                        yield call.read(reply)
             except grpc.RpcError as error:
                 raise call_error(error) from None
             finally:
@@ -68,7 +72,7 @@ class Client:
       0.1 s, 0.2 s and so on. Calls that change something are sent once.
     * `metadata` goes with every call, an authorization token for one.
     * Tensors in results are numpy arrays (BF16 as float32), or torch tensors with `tensors="torch"`.
-    * `progress` shows a line, in a terminal or a notebook, while a request of more than 1 MiB runs.
+    * `progress` shows a line, in a terminal or a notebook, while a request of more than 1 MiB runs; of a stream, until its first message.
     """
 
     def __init__(
@@ -138,7 +142,8 @@ class Client:
             inference_pb2.PredictSessionResponse.FromString,
         )
         sent_on = (*self._inference.metadata, *metadata)
-        return Session(model, version, self._tensors, lambda requests: method(requests, timeout, sent_on))
+        session = Requests(model, version, self._tensors, progress=self._inference.progress)
+        return Session(session, lambda requests: method(requests, timeout, sent_on))
 
     def health(self, service: str = "", *, timeout: float | None = None) -> HealthStatus:
         """Return the health of the server, or of "models/NAME" or "models/NAME/versions/VERSION"; true when SERVING.
@@ -228,12 +233,13 @@ class Client:
         """Make `version` the one that requests without a version get."""
         return self._management.run(calls.set_default(model, version), timeout)
 
-    def watch(self, model: str = "") -> Generator[ModelEvent, None, None]:
-        """Iterate over the present state of every version of `model` (or of all), then over each change, without a deadline.
+    def watch(self, model: str = "", *, timeout: float | None = None) -> Generator[ModelEvent, None, None]:
+        """Iterate over the present state of every version of `model` (or of all), then over each change.
 
-        Leaving the loop, or `close()` on the iterator, ends the call.
+        Leaving the loop, or `close()` on the iterator, ends the call, and so does its `timeout`, by CallError (DEADLINE_EXCEEDED); None
+        for no limit, whatever the client's.
         """
-        return self._management.stream(calls.watch(model), None)
+        return self._management.stream(calls.watch(model), timeout)
 
     def close(self) -> None:
         """End the connection and the calls that run on it."""

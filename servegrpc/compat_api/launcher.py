@@ -105,7 +105,7 @@ def start(
     stop()
     options = {"--model-store": model_store, "--ts-config": snapshot_file, "--plugins-path": plugin_folder, "--models": models}
     flags = {"--ncs": no_config_snapshots, "--disable-token-auth": disable_token, "--enable-model-api": enable_model_api}
-    command = [sys.executable, "-m", "servegrpc", "serve", "--start", *(name for name, given in flags.items() if given)]
+    command = [sys.executable, "-P", "-m", "servegrpc", "serve", "--start", *(name for name, given in flags.items() if given)]
     for name, value in options.items():
         command += [name, str(value)] if value else []
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 - our own command

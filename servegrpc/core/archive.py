@@ -20,6 +20,7 @@ from servegrpc.core.model_config import ModelConfig, parse_model_config
 from servegrpc.core.unpack import MAX_UNPACKED_BYTES, unpack
 from servegrpc.errors import ArchiveNotFound, InvalidArchive, ServerError
 
+_MANIFEST_FOLDER = PurePath(MANIFEST_PATH).parent
 _ARCHIVE_SUFFIXES = (".mar", ".model", ".tar.gz", ".tgz")
 
 
@@ -59,8 +60,8 @@ def open_archive(
 ) -> ModelArchive:
     """Open an archive by absolute path, by its name in the model store, or by a URL that may be downloaded.
 
-    A .mar or .tar.gz file is unpacked to a new folder under `unpack_root`; a folder is used where it is. A single folder inside is
-    taken for the archive itself. Blocks for as long as unpacking takes; on an error nothing is left behind.
+    A .mar or .tar.gz file is unpacked to a new folder under `unpack_root`; a folder is used where it is. A single folder inside, or the
+    only one with a manifest, is taken for the archive itself. Blocks for as long as unpacking takes; on an error nothing is left behind.
     Raises ArchiveNotFound, InvalidArchive, or ServerError when the disk is at fault. Rules: TorchServe `ModelArchive.java`.
     """
     label = str(source)
@@ -147,10 +148,15 @@ def _not_found(source: str, store: Path | None) -> ArchiveNotFound:
 
 
 def _unwrap(folder: Path) -> Path:
-    """Step into the only folder inside, where archives made by hand, by SageMaker and every .tar.gz have their files."""
-    children = list(folder.iterdir())
-    wrapped = len(children) == 1 and children[0].is_dir() and children[0].name != PurePath(MANIFEST_PATH).parts[0]
-    return children[0] if wrapped else folder
+    """Step into the folder inside that has the files, as in archives made by hand, by SageMaker and in every .tar.gz.
+
+    It is the one with a manifest, else the only child; what macOS packs beside it does not count.
+    """
+    children = [child for child in folder.iterdir() if not child.name.startswith(".") and child.name != "__MACOSX"]
+    if folder / _MANIFEST_FOLDER in children:
+        return folder
+    inside = [child for child in children if (child / MANIFEST_PATH).is_file()] or children
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
 
 
 def _read(label: str, folder: Path, *, unpacked: bool) -> ModelArchive:

@@ -29,6 +29,7 @@ class Backlog(Generic[WorkerT]):
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
         self._waiting = 0  # requests in _requests that are still wanted
+        self._size = 0  # how much of batches these take
         self._ranked = False  # some have had a priority: those in _requests need not lie in the order of arrival
         self._pinned: dict[WorkerT, deque[Request]] = {}  # requests of sequences, by the worker that has their state
         self._bound: dict[WorkerT, set[LiveSequence]] = {}
@@ -36,6 +37,7 @@ class Backlog(Generic[WorkerT]):
         self._held = 0  # requests in _pinned or _alone, or behind another of their sequence, that are still wanted
         self._horizon = 0.0  # a request with an earlier deadline is not handed over
         self._lost: list[tuple[LiveSequence, list[Request]]] = []
+        self._unbegun: list[Request] = []  # that waited behind the first request of their sequence, which is not run
 
     def __len__(self) -> int:
         """The number of requests that wait."""
@@ -62,6 +64,7 @@ class Backlog(Generic[WorkerT]):
                 request.waiting = True
                 self._append(request)
                 self._waiting += 1
+                self._size += request.size
             self.bytes += len(request.payload)
 
     def _append(self, request: Request) -> None:
@@ -83,8 +86,15 @@ class Backlog(Generic[WorkerT]):
             sequence.waiting.append(request)
         else:
             self._queue_head(request, sequence)
-        self._held += request.held
-        self._waiting += not request.held
+        self._count(request, 1)
+
+    def _count(self, request: Request, sign: int) -> None:
+        """Count a request where it waits: for anyone, or not."""
+        if request.held:
+            self._held += sign
+        else:
+            self._waiting += sign
+            self._size += sign * request.size
 
     def _queue_head(self, request: Request, sequence: LiveSequence) -> None:
         sequence.head = request
@@ -104,10 +114,27 @@ class Backlog(Generic[WorkerT]):
         sequence.used = monotonic()
         if sequence.waiting and not sequence.blocked:
             request = sequence.waiting.pop(0)
+            self._count(request, -1)
             request.held = sequence.worker is not None
-            self._held -= not request.held
-            self._waiting += not request.held
+            self._count(request, 1)
             self._queue_head(request, sequence)
+
+    def _pass_over(self, sequence: LiveSequence, request: Request) -> None:
+        """Go on without a request that is not run; a sequence that was announced to begin with it never begins."""
+        first = request is sequence.head or (sequence.head is None and sequence.waiting[:1] == [request])
+        if first and sequence.announced and not sequence.begun:
+            sequence.head = None
+            self._unbegun += self._give_up(sequence)
+        elif request is sequence.head:
+            self._advance(sequence)
+        else:
+            sequence.waiting.remove(request)
+
+    def take_unbegun(self) -> list[Request]:
+        """Return what waited in sequences that never begin, since the last call; the caller answers it."""
+        with self._lock:
+            unbegun, self._unbegun = self._unbegun, []
+            return unbegun
 
     def close(self, sequence: LiveSequence) -> list[Request]:
         """Forget a sequence; returns what waited of it, for the caller to answer."""
@@ -135,8 +162,7 @@ class Backlog(Generic[WorkerT]):
         for request in taken:
             request.waiting = False
             self.bytes -= len(request.payload)
-            self._held -= request.held
-            self._waiting -= not request.held
+            self._count(request, -1)
         return taken
 
     def put_back(self, requests: Sequence[Request]) -> list[Request]:
@@ -150,13 +176,15 @@ class Backlog(Generic[WorkerT]):
                 sequence = request.sequence
                 if request.left or (sequence and sequence.lost):
                     refused.append(request)
-                    if sequence:
+                    if sequence and sequence.lost:
                         self._advance(sequence)
+                    elif sequence:
+                        self._pass_over(sequence, request)
                     continue
                 request.waiting, request.held = True, False
                 self._requests.appendleft(request)
                 self.bytes += len(request.payload)
-                self._waiting += 1
+                self._count(request, 1)
         return refused
 
     def put_alone(self, requests: Sequence[Request]) -> None:
@@ -180,12 +208,9 @@ class Backlog(Generic[WorkerT]):
             request.waiting = False
             self.bytes -= len(request.payload)
             request.payload = b""  # it may lie in the queue for a while yet
-            self._held -= request.held
-            self._waiting -= not request.held
-            if request.sequence and request.sequence.head is request:
-                self._advance(request.sequence)
-            elif request.sequence:
-                request.sequence.waiting.remove(request)
+            self._count(request, -1)
+            if request.sequence:
+                self._pass_over(request.sequence, request)
             if len(self._requests) > 2 * self._waiting + 64:  # cancelled ones are skipped lazily, but must not pile up
                 self._requests = deque(r for r in self._requests if r.waiting)
             return True
@@ -247,22 +272,28 @@ class Backlog(Generic[WorkerT]):
         return first.arrived
 
     def _take(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request] | None = None) -> list[Request]:
+        """Take what fits: requests of the size `limit` in all, but always one, whatever its size."""
         source = self._requests if pinned is None else pinned
         batch: list[Request] = []
-        while source and len(batch) < limit:
+        while source and limit > 0:
             request = source.popleft()
             if not request.waiting:
                 continue
+            if request.size > limit and batch:
+                source.appendleft(request)  # it goes with the next
+                break
             request.waiting = False
             self.bytes -= len(request.payload)
             if request.held:
                 self._held -= 1
             else:
                 self._waiting -= 1
+                self._size -= request.size
             if request.deadline <= self._horizon and (request.deadline <= now or not request.streamed):
                 dropped.append(request)
                 if request.sequence:
-                    self._advance(request.sequence)
+                    self._pass_over(request.sequence, request)
             else:
                 batch.append(request)
+                limit -= request.size
         return batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -31,14 +31,16 @@ class Assignment(Generic[WorkerT]):
 class BatchQueue(Backlog[WorkerT]):
     """A bounded queue that turns waiting requests into batches for idle workers: first come, first served, by `Request.place`.
 
-    Work-conserving: an idle worker takes what waits at once, up to `batch_size` requests. With `max_batch_delay_seconds` a batch that is
-    not full waits until its oldest request has waited that long since arrival. A worker holds at most two hand-overs: the second is
-    given while it computes the first, and only when full, since a part-filled one loses nothing by waiting for more.
+    Work-conserving: an idle worker takes what waits at once, up to `batch_size` requests; a request counts with its size, and is never
+    torn apart. With `max_batch_delay_seconds` a batch that is not full waits until its oldest request has waited that long since arrival.
+    A worker holds at most two hand-overs: the second is given while it computes the first, and only when full, since a part-filled one
+    loses nothing by waiting for more.
     Worst-case wait of a request with no worker busy: `max_batch_delay_seconds`.
 
     Live workers take what waits at any time, while they have fewer requests than slots. The requests of a sequence go to the worker
-    that got the first one, each when the one before it has been answered: so no batch holds two of them. A worker takes those that wait
-    for it, and those that wait for anyone, by `Request.place`: neither kind holds up the other.
+    that got the first one, each when the one before it has been answered: so no batch holds two of them. The first one goes to the free
+    worker with the fewest sequences. A worker takes those that wait for it, and those that wait for anyone, by `Request.place`: neither
+    kind holds up the other.
 
     Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do.
     """
@@ -151,14 +153,16 @@ class BatchQueue(Backlog[WorkerT]):
                 return Assignment(batches, dropped, next_at)
             while self._waiting:
                 due = self._oldest_arrival() + self.max_batch_delay_seconds
-                full = self._waiting >= self.batch_size
+                full = self._size >= self.batch_size
                 if not self._idle and not (full and prefetch and self._half_busy):
                     break
                 if not full and due > now:
                     next_at = min(next_at, due)
                     break
                 batch = self._take(now, self._share(calls, prefetch), dropped)
-                self._give(self._idle[-1] if self._idle else self._half_busy[0], batch, batches)
+                free, first = (self._idle, self._idle[-1]) if self._idle else (self._half_busy, self._half_busy[0])
+                begins = self._bound and any(request.sequence and request.sequence.worker is None for request in batch)
+                self._give(min(reversed(free), key=self._count_bound) if begins else first, batch, batches)
             return Assignment(batches, dropped, next_at)
 
     def _assign_alone(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> list[WorkerT]:
@@ -184,40 +188,55 @@ class BatchQueue(Backlog[WorkerT]):
             pinned = self._pinned[worker]
             room = self._live - self._in_flight[worker] if self._live else self.batch_size
             due = min((request.arrived for request in pinned if request.waiting), default=-math.inf) + self.max_batch_delay_seconds
-            if not self._live and len(pinned) + self._waiting < room and due > now:
+            if not self._live and _size(pinned) + self._size < room and due > now:
                 next_at = min(next_at, due)
                 continue
             self._give(worker, self._take_mixed(now, room, dropped, pinned, in_order=not others), batches)
         if prefetch and not self._live:
             for worker in [worker for worker in self._half_busy if worker not in idle and self._pinned.get(worker)]:
                 pinned = self._pinned[worker]
-                if sum(request.waiting for request in pinned) + self._waiting >= self.batch_size:
+                if _size(pinned) + self._size >= self.batch_size:
                     self._give(worker, self._take_mixed(now, self.batch_size, dropped, pinned, in_order=True), batches)
         return next_at
 
     def _take_mixed(self, now: float, limit: int, dropped: list[Request], pinned: deque[Request], *, in_order: bool) -> list[Request]:
         """Take pinned requests, when `in_order` not before those that anyone can run and that go before them; then fill up with these."""
         batch: list[Request] = []
-        while pinned and len(batch) < limit:
+        while pinned and limit > 0:
             if not pinned[0].waiting:
                 pinned.popleft()
                 continue
             first = self._first() if in_order else None
-            batch += self._take(now, 1, dropped, self._requests if first and first.place < pinned[0].place else pinned)
-        return batch if self._live else batch + self._take(now, limit - len(batch), dropped)
+            source = self._requests if first and first.place < pinned[0].place else pinned
+            if batch and source[0].size > limit:
+                return batch
+            for request in self._take(now, 1, dropped, source):
+                batch.append(request)
+                limit -= request.size
+        if self._live or limit <= 0 or (batch and (first := self._first()) and first.size > limit):
+            return batch
+        return batch + self._take(now, limit, dropped)
 
     def _assign_live(self, now: float, batches: list[tuple[WorkerT, list[Request]]], dropped: list[Request]) -> None:
         """Give what waits to those that have the most room, in equal shares."""
         share = -(-self._waiting // max(1, len(self._idle)))
         while self._waiting and self._idle:
-            worker = min(self._idle, key=self._in_flight.__getitem__)
+            worker = min(self._idle, key=self._load if self._bound else self._in_flight.__getitem__)
             batch = self._take(now, min(self._live - self._in_flight[worker], share), dropped)
             self._give(worker, batch, batches)
+
+    def _count_bound(self, worker: WorkerT) -> int:
+        """How many sequences a worker has."""
+        return len(self._bound.get(worker, ()))
+
+    def _load(self, worker: WorkerT) -> tuple[int, int]:
+        """How many requests a live worker has, then how many sequences."""
+        return self._in_flight[worker], self._count_bound(worker)
 
     def _share(self, calls: int, prefetch: bool) -> int:
         """How many requests the next hand-over takes: full batches only, unless there is less than one."""
         workers = len(self._idle) + (len(self._half_busy) if prefetch else 0)
-        full_batches = self._waiting // self.batch_size
+        full_batches = self._size // self.batch_size
         return self.batch_size * max(1, min(calls, -(-full_batches // workers)))
 
     def _give(self, worker: WorkerT, batch: list[Request], batches: list[tuple[WorkerT, list[Request]]]) -> None:
@@ -240,3 +259,8 @@ class BatchQueue(Backlog[WorkerT]):
             if request.sequence and request.sequence.worker is None:
                 request.sequence.worker = worker
                 self._bound.setdefault(worker, set()).add(request.sequence)
+
+
+def _size(pinned: Iterable[Request]) -> int:
+    """Return how much of a batch those take that wait."""
+    return sum(request.size for request in pinned if request.waiting)

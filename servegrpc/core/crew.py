@@ -98,6 +98,11 @@ class Crew:
         """Whether nothing will ever take what waits."""
         return self.state is State.FAILED or (not self.target and not self.records)
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether it failed without ever having been ready, and its last worker is gone: it is not tried again."""
+        return self.state is State.FAILED and not self._ever_ready and not self.records
+
     def count_ready(self) -> int:
         """How many workers have their handler loaded."""
         return sum(record.state is WorkerState.READY for record in list(self.records.values()))
@@ -207,7 +212,9 @@ class Crew:
         threads = self._slots.threads(self.target)
         self.records[record.id] = record
         try:
-            spec = WorkerSpec(record.id, self.spec, self.settings.batch_size, record.device, threads)
+            spec = WorkerSpec(
+                record.id, self.spec, self.settings.batch_size, record.device, threads, self.settings.response_timeout_seconds
+            )
             record.worker = self._engine.start(spec, self._pool)
         except Exception as error:  # noqa: BLE001 - out of descriptors, or a configuration that cannot be sent: no worker will tell
             self._log.exception("worker cannot be started", worker=record.id)

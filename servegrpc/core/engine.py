@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from servegrpc.core.placement import Device
 from servegrpc.core.request import Request
@@ -36,6 +36,7 @@ class WorkerSpec:
     batch_size: int
     device: Device
     threads: int
+    response_timeout_seconds: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,17 @@ class WorkerExit:
     output: Sequence[str] = ()  # its last lines
     started: Mapping[int, int] = field(default_factory=dict)  # by ticket: how many requests of a hand-over may have reached its handler
     blameless: bool = False  # it ended with what it was forked from, not by itself
+
+
+class LoadedHandler(NamedTuple):
+    """What a worker tells of its handler. With `slots` it is live: it takes further requests while it works on others, so many at once.
+
+    `yields` is whether it may have several messages for one request, `joins` whether requests are joined for it along their rows.
+    """
+
+    slots: int = 0
+    yields: bool = False
+    joins: bool = False
 
 
 class UnknownRequestError(Exception):
@@ -83,12 +95,13 @@ class Worker(Protocol):
 class WorkerEvents(Protocol):
     """What an engine tells about a worker, in order, from one thread per worker. After `exited` nothing more comes."""
 
-    def ready(self, worker_id: int, slots: int) -> None:
-        """The handler is loaded. With `slots` the worker is live: it takes further requests while it works on others, so many at once."""
+    def ready(self, worker_id: int, handler: LoadedHandler) -> None:
+        """The handler is loaded."""
 
     def answered(self, worker_id: int, replies: Sequence[Reply]) -> None:
         """Some of its requests, named by ticket and index, are answered, or have got a message of their stream.
 
+        A live worker that works without that says so about once a second, by no replies.
         Raises UnknownRequestError when it does not have them.
         """
 

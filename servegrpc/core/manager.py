@@ -85,8 +85,9 @@ class ModelManager:
     def register(self, registration: Registration) -> ModelVersion:
         """Open an archive and start its workers; waits until it is ACTIVE or FAILED when `registration.wait`.
 
-        Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, VersionNotFound when it was unregistered
-        meanwhile, or ModelLoadFailed with the cause; after that the version stays as FAILED, and registering it again replaces it.
+        Raises ArchiveNotFound, InvalidArchive, InvalidInput, RequirementsFailed, VersionExists, or ModelLoadFailed with the cause;
+        after the last the version stays in the registry as FAILED, without its unpacked files, and registering it again replaces it;
+        unless it was unregistered.
         """
         check_numbers(registration)
         version, bounds = self._begin(registration)
@@ -96,6 +97,12 @@ class ModelManager:
         if registration.make_default:
             self.set_default(version.name, version.version)
         return version
+
+    def wait_loaded(self, name: str, version: str) -> None:
+        """Wait while a version that is registered loads. Raises ModelNotFound, VersionNotFound, or ModelLoadFailed with the cause."""
+        found = self.registry.get(name, version)
+        found.pool.wait(lambda: found.pool.state is not State.LOADING, None)  # ends as in `_wait_loaded`
+        found.check_loaded()
 
     def restore(self) -> list[ModelVersion]:
         """Register again what the state says, in its order, and wait for it; what cannot be is told in the log, and stays in the state."""
@@ -165,7 +172,7 @@ class ModelManager:
         check_workers(workers, max_workers)
         found = self.registry.get(name, version)
         if found.pool.state is State.FAILED:
-            raise _load_failed(found)
+            raise found.load_failed(found.pool.cause)
         most = workers if max_workers is None else max_workers
         with self._scaling:
             if self._state:
@@ -297,6 +304,8 @@ class ModelManager:
                 failed = self._check_free(name, archive.model_version)
 
                 def changed() -> None:
+                    if pool.abandoned:
+                        archive.remove()  # to register it again opens it anew
                     self._publish(version)
 
                 pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
@@ -337,13 +346,7 @@ class ModelManager:
     def _wait_loaded(self, version: ModelVersion) -> None:
         pool, gone = version.pool, (State.DRAINING, State.UNLOADED)
         pool.wait(lambda: pool.state in gone or pool.settled(), None)  # ends: every start has a time-out, and losses lead to FAILED
-        if pool.state is State.FAILED:
-            raise _load_failed(version)
-        if pool.state in gone:
-            if self._closing:
-                raise Draining("The server is stopping.")
-            message = f"{pool.label} was unregistered before its workers were ready."
-            raise VersionNotFound(message, model_name=version.name, model_version=version.version)
+        version.check_loaded()
 
     def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
         for version in versions:
@@ -391,8 +394,3 @@ def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | No
     """
     changes: queue.SimpleQueue[ModelChange | None] = queue.SimpleQueue()
     return changes, manager.listen(changes.put)
-
-
-def _load_failed(version: ModelVersion) -> ModelLoadFailed:
-    message = f"{version.pool.label} failed to load: {version.pool.cause}"
-    return ModelLoadFailed(message, model_name=version.name, model_version=version.version, cause=version.pool.cause)

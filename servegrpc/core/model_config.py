@@ -128,7 +128,8 @@ class _Reader:
         return None
 
     def workers(self) -> tuple[int | None, int | None]:
-        low, high = self.whole("minWorkers", at_least=0), self.whole("maxWorkers", at_least=0)
+        """Return the least and the most; 0 counts as not given (TorchServe `ModelConfig.java`): no archive is made to refuse every call."""
+        low, high = self.whole("minWorkers", at_least=1), self.whole("maxWorkers", at_least=1)
         if low is not None and high is not None and high < low:
             self._ignore("maxWorkers", f"at least minWorkers ({low})", ignored="both ignored")
             return None, None

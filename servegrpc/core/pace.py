@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 MAX_CALLS = 16  # batches in one hand-over
-HAND_OVER_SECONDS = 0.0005  # how long a hand-over of several batches may take: those of quick handlers only
+HAND_OVER_SECONDS = 0.002  # how long a hand-over of several batches may take: those of quick handlers only
 PREFETCH_SECONDS = 0.005  # a worker gets its next batch early when one takes less than this; else it might be stuck behind a slow one
 
 

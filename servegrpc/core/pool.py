@@ -8,13 +8,12 @@ scale, worker ready, worker exited → reconcile        (any thread)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from time import monotonic
 from weakref import ref
 
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.crew import Crew
-from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit
+from servegrpc.core.engine import Engine, HandlerSpec, LoadedHandler, WorkerExit
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
@@ -22,8 +21,8 @@ from servegrpc.core.request import Loss, Request
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
-from servegrpc.core.verdicts import Verdicts
-from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
+from servegrpc.core.verdicts import NOT_BEGUN, Verdicts
+from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
 from servegrpc.errors import Code, QueueFull, ServeError
 from servegrpc.reply import Reply
 
@@ -68,6 +67,7 @@ class WorkerPool:
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
+        self.handler = LoadedHandler()  # as the last worker that has loaded it tells
 
     @property
     def state(self) -> State:
@@ -83,6 +83,11 @@ class WorkerPool:
     def cause(self) -> str:
         """Why the version has failed, or has fewer workers than it was asked for."""
         return self._crew.cause
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether it could not be loaded, and nothing will read its files any more."""
+        return self._crew.abandoned
 
     # --- requests
 
@@ -114,6 +119,7 @@ class WorkerPool:
                 self._end_if_done(request.sequence)
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
+            self._end_if_done(request.sequence)
             refusal = self._refusal(error)
             stats.refused[refusal.reason] += 1
             raise refusal from None
@@ -154,6 +160,7 @@ class WorkerPool:
         self.stats.replies[Code.CANCELLED] += 1
         self.stats.expired += request.deadline <= monotonic()
         self._end_if_done(request.sequence)
+        self._answer_unbegun()
         if not self.target:
             self._leave()
         return True
@@ -169,17 +176,20 @@ class WorkerPool:
         Raises SequenceLimit, SequenceUnknown or SequenceLost.
         """
         try:
-            if start is None:
-                start = not self.sequences.has(sequence_id)
-            return self.sequences.start(sequence_id, named=named) if start else self.sequences.get(sequence_id)
+            if start or (start is None and not self.sequences.has(sequence_id)):
+                return self.sequences.start(sequence_id, named=named, announced=start is not None)
+            return self.sequences.get(sequence_id)
         except ServeError as error:
             self.stats.refused[error.reason] += 1
             raise
 
     def _end_if_done(self, sequence: LiveSequence | None) -> None:
-        """End a sequence whose last request was queued, when nothing of it waits or runs any more."""
-        if sequence and sequence.ending and not sequence.busy:
-            self.sequences.close(sequence)
+        """End a sequence whose last request was queued, or whose first one was not run, when nothing of it waits or runs."""
+        if sequence and not sequence.busy:
+            if sequence.ending:
+                self.sequences.close(sequence)
+            elif not sequence.begun:
+                self.sequences.close(sequence, NOT_BEGUN if sequence.announced else "")
 
     def _sequence_ended(self, sequence: LiveSequence) -> None:
         waiting = self.queue.close(sequence)
@@ -191,6 +201,12 @@ class WorkerPool:
             self.pump()
         for request in waiting:
             self._answer(request, Reply(error=self._verdicts.sequence_ended(sequence.id)))
+
+    def _answer_unbegun(self) -> None:
+        """Answer what waited behind the first requests of sequences, which are not run."""
+        for request in self.queue.take_unbegun():
+            if request.sequence:
+                self._answer(request, Reply(error=self._verdicts.sequence_not_begun(request.sequence.id)))
 
     def _answer_lost(self, how: str) -> None:
         """End the sequences that have lost their worker, and answer what waited of them."""
@@ -214,6 +230,8 @@ class WorkerPool:
         self.stats.expired += len(assignment.dropped)
         for request in assignment.dropped:
             self._answer(request, Reply(error=self._verdicts.late(request, now, service)))
+        if assignment.dropped:
+            self._answer_unbegun()
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
@@ -239,8 +257,7 @@ class WorkerPool:
             if request.left:  # before the worker had it
                 record.set_flags(request, left=True)
         if not record.watched:
-            record.watched = True
-            self._timer.call_at(now + self.settings.response_timeout_seconds, partial(self._check_response, ref(record)))
+            watch(ref(record), self.settings.response_timeout_seconds, self._timer)
         return True
 
     def _put_back(self, requests: Sequence[Request], how: str) -> None:
@@ -251,26 +268,15 @@ class WorkerPool:
             else:
                 error = self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)
             self._answer(request, Reply(error=error))
+        self._answer_unbegun()
         self._answer_lost(how)
-
-    def _check_response(self, of: ref[WorkerRecord]) -> None:
-        """Kill a worker whose requests take too long; runs at the earliest time that can be, and once per time-out at most."""
-        record = of()
-        due = record.overdue_at(self.settings.response_timeout_seconds) if record else None
-        if record is None or due is None:
-            return
-        now = monotonic()
-        if due > now:  # never, while it waits for slow readers
-            self._timer.call_at(min(due, now + self.settings.response_timeout_seconds), partial(self._check_response, of))
-        elif record.worker:
-            record.timed_out = True
-            record.worker.kill(f"took longer than the response timeout of {self.settings.response_timeout_seconds:g} s")
 
     # --- worker events
 
-    def ready(self, worker_id: int, slots: int) -> None:
+    def ready(self, worker_id: int, handler: LoadedHandler) -> None:
         """A worker has loaded its handler."""
-        self._crew.note_ready(worker_id, slots)
+        self.handler = handler
+        self._crew.note_ready(worker_id, handler.slots)
         self.pump()
         self._on_change()
 
@@ -279,7 +285,7 @@ class WorkerPool:
         record = self._crew.records[worker_id]
         now = monotonic()
         pairs, finished = record.take(replies, now)
-        if worker_id > self._crew.restarts.last_lost:
+        if pairs and worker_id > self._crew.restarts.last_lost:
             self._crew.restarts.failures = 0
         for hand_over in finished:
             self._note_batches(hand_over, now)
@@ -305,7 +311,7 @@ class WorkerPool:
         self.stats.handler_metrics.add(records)
 
     def _note_batches(self, hand_over: HandOver, now: float) -> None:
-        batches = self.stats.executed(len(hand_over.requests), self.settings.batch_size, now - hand_over.sent)
+        batches = self.stats.executed(hand_over.rows, self.settings.batch_size, now - hand_over.sent)
         self._pace.learn(now - hand_over.sent, batches)
         if self.settings.refuse_hopeless:
             self._service.learn(now - hand_over.sent, now)
@@ -314,8 +320,7 @@ class WorkerPool:
 
     def _answer(self, request: Request, reply: Reply) -> None:
         code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
-        self.stats.replies[code] += 1
-        self.stats.request_seconds.observe(monotonic() - request.arrived)
+        self.stats.answered(code, monotonic() - request.arrived, request.size)
         self._end_if_done(request.sequence)
         request.answer(reply)
 

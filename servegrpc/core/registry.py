@@ -9,9 +9,9 @@ from types import MappingProxyType
 
 from servegrpc.core.archive import ModelArchive
 from servegrpc.core.autoscale import Autoscaler
-from servegrpc.core.model import ModelSettings
+from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pool import WorkerPool
-from servegrpc.errors import ModelNotFound, VersionNotFound
+from servegrpc.errors import ModelLoadFailed, ModelNotFound, VersionNotFound
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,6 +25,18 @@ class ModelVersion:
     pool: WorkerPool
     autoscaler: Autoscaler
     register_time: float = field(default_factory=time.time)  # seconds since the epoch
+
+    def check_loaded(self) -> None:
+        """Raise ModelLoadFailed when it has failed, or was unregistered while someone waited for it."""
+        if self.pool.state is State.FAILED:
+            raise self.load_failed(self.pool.cause)
+        if self.pool.state in (State.DRAINING, State.UNLOADED):
+            raise self.load_failed("it was unloaded while it loaded.")
+
+    def load_failed(self, cause: str) -> ModelLoadFailed:
+        """Return the error that says so."""
+        message = f"{self.pool.label} failed to load: {cause}"
+        return ModelLoadFailed(message, model_name=self.name, model_version=self.version, cause=cause)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ class Request:
     """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
 
     `answer` is called exactly once, from any thread, and must not block; before it, `message`, if given, for each message of a stream.
-    `deadline` is in monotonic seconds. `priority` is 0 for none, else 1 is the highest.
+    `deadline` is in monotonic seconds. `priority` is 0 for none, else 1 is the highest. `size` is how much of a batch it takes: its rows,
+    where requests are joined along them.
     """
 
     payload: bytes
@@ -41,6 +42,7 @@ class Request:
     sequence: LiveSequence | None = None
     ends_sequence: bool = False  # it is the last one
     priority: int = 0
+    size: int = 1
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run

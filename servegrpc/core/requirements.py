@@ -1,7 +1,8 @@
 """Installs the Python packages that an archive asks for, beside the server's own and never into them.
 
 `core.manager` and `servegrpc check` call it when the operator allows it. Each list of requirements gets a virtual environment of its
-own, which sees the packages of the server: what is there already is not installed again, and a worker never meets a second torch.
+own, which sees the packages of the server: what is there already is not installed again, and what its workers have loaded, torch above
+all, is not to be had in another version.
 """
 
 from __future__ import annotations
@@ -35,7 +36,19 @@ INSTALL_SECONDS = 1800  # for all packages of one archive
 _STEPS = ("Collecting ", "Downloading ", "Building ", "Installing ", "Successfully ")
 _KEPT_LINES = 60
 _TOLD_CHARACTERS = 600  # what a gRPC error can carry, with room for the rest
-_OWN = ("servegrpc", "torch")
+LOADED = (  # what `worker.forkserver` has imported when it forks a worker
+    "googleapis-common-protos",
+    "numpy",
+    "nvidia-ml-py",
+    "pillow",
+    "protobuf",
+    "pyyaml",
+    "servegrpc",
+    "torch",
+    "tqdm",
+    "typing-extensions",
+)
+_BESIDE_TORCH = ("cuda-", "nvidia-", "pytorch-triton", "triton")  # libraries that belong to that one torch
 _STOPPING = "the server is stopping."
 
 
@@ -177,27 +190,13 @@ def _installed() -> list[str]:
 
 
 def _pins() -> list[str]:
-    """Return the versions of what the server runs on: its workers have them loaded, and cannot load others."""
-    left, pins = list(_OWN), dict[str, str]()
-    while left:
-        name = re.sub(r"[-_.]+", "-", left.pop()).lower()
-        if name in pins:
-            continue
-        try:
-            package = metadata.distribution(name)
-        except metadata.PackageNotFoundError:
-            continue  # of another platform, or an extra that is not installed
-        pins[name] = f"{name}=={package.version}"
-        left += [match[0] for needed in package.requires or [] if (match := _needed(needed))]
+    """Return the versions of what workers have loaded before a handler is: they cannot load others."""
+    pins: dict[str, str] = {}
+    for package in metadata.distributions():  # in the order of `sys.path`: the first of a name is the one that is imported
+        name = re.sub(r"[-_.]+", "-", package.name).lower()
+        if name in LOADED or name.startswith(_BESIDE_TORCH):
+            pins.setdefault(name, f"{name}=={package.version}")
     return sorted(pins.values())
-
-
-def _needed(requirement: str) -> re.Match[str] | None:
-    """Match the name of a requirement that is not an extra's, the server's excepted."""
-    _, _, marker = requirement.partition(";")
-    if "extra ==" in marker and not re.search(r"""extra == ['"]server['"]""", marker):
-        return None
-    return re.match(r"[\w.-]+", requirement)
 
 
 def _has_pip() -> bool:

@@ -33,6 +33,7 @@ class LiveSequence:
 
     id: str
     named: bool = False  # by its caller; else it ends with its stream
+    announced: bool = False  # its caller says which request is the first; else any may be
     worker: object = None
     head: Request | None = None  # the request of it that is queued or being run
     begun: bool = False  # one has been answered: the worker has its state
@@ -82,7 +83,7 @@ class SequenceTable:
     def __len__(self) -> int:
         return len(self._live) + len(self._ending)
 
-    def start(self, sequence_id: str, *, named: bool = False) -> LiveSequence:
+    def start(self, sequence_id: str, *, named: bool = False, announced: bool = True) -> LiveSequence:
         """Open a sequence; one of that id that is open is ended, one that is ending comes first. Raises SequenceLimit."""
         self.end(sequence_id, "was started anew")
         self.expire(monotonic())
@@ -91,7 +92,7 @@ class SequenceTable:
                 message = f"{self._label}: {len(self._live)} sequences are open, as many as may; end some, or raise maxNumSequence."
                 raise SequenceLimit(message, sequence_id=sequence_id, max_sequences=self.max_sequences)
             self._ended.pop(sequence_id, None)
-            sequence = self._live[sequence_id] = LiveSequence(sequence_id, named)
+            sequence = self._live[sequence_id] = LiveSequence(sequence_id, named, announced)
             if sequence_id in self._ending:
                 self._ending[sequence_id].next, sequence.blocked = sequence, True
             self._look_at = min(self._look_at, sequence.started + min(self._most_idle(sequence), self._max_seconds))
@@ -130,7 +131,7 @@ class SequenceTable:
             self.close(sequence, how)
 
     def close(self, sequence: LiveSequence, how: str = "was closed") -> None:
-        """Close a sequence, if it is open or ending; whatever has its id by now goes on."""
+        """Close a sequence, if it is open or ending; whatever has its id by now goes on. Without `how` it is as if it had never been."""
         with self._lock:
             if sequence.closed:
                 return
@@ -152,7 +153,8 @@ class SequenceTable:
         if self._live.get(sequence.id) is not sequence:
             return
         del self._live[sequence.id]
-        self._ended[sequence.id] = how
+        if how:
+            self._ended[sequence.id] = how
         if len(self._ended) > KEPT_ENDINGS:
             self._ended.popitem(last=False)
 

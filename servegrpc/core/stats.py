@@ -21,6 +21,8 @@ class PoolStats:
         self.refused: Counter[str] = Counter()  # by reason; these were not accepted
         self.expired = 0  # requests whose deadline passed, or could not be met any more, while they waited
         self.request_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to reply
+        self.rows = 0  # of requests that were answered well; each counts with its size
+        self.failed_seconds = 0.0  # of these, those of requests that failed
         self.queue_seconds = Histogram(SECONDS_BUCKETS)  # from arrival to hand-over
         self.batch_size = Histogram(SIZE_BUCKETS)
         self.batches: dict[int, tuple[int, float]] = {}  # by exact size: how many, and their seconds in all
@@ -29,9 +31,18 @@ class PoolStats:
         self.wasted_batches = 0  # run to the end while no caller waited any more
         self.handler_metrics = HandlerMetricsTable()
 
-    def executed(self, requests: int, batch_size: int, seconds: float) -> int:
-        """Count the batches, full ones and a rest, in which so many requests were run one after the other; returns how many batches."""
-        full, rest = divmod(requests, batch_size)
+    def answered(self, code: int, seconds: float, rows: int) -> None:
+        """Count a request by its status code, the time since it arrived, and its rows."""
+        self.replies[code] += 1
+        self.request_seconds.observe(seconds)
+        if code:
+            self.failed_seconds += seconds
+        else:
+            self.rows += rows
+
+    def executed(self, rows: int, batch_size: int, seconds: float) -> int:
+        """Count the batches, full ones and a rest, in which requests of so many rows were run one after the other; returns how many."""
+        full, rest = divmod(rows, batch_size)
         batches = full + bool(rest)
         for size, times in ((batch_size, full), (rest, int(bool(rest)))):
             if times:

@@ -23,6 +23,8 @@ from servegrpc.errors import (
     WouldMissDeadline,
 )
 
+NOT_BEGUN = "has not begun: its first request was not run"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
@@ -79,6 +81,11 @@ class Verdicts:
     def sequence_ended(self, sequence_id: str) -> SequenceUnknown:
         """The request's sequence was ended while the request waited."""
         message = f'{self.label}: sequence "{sequence_id}" was ended while the request waited; it was not run.'
+        return SequenceUnknown(message, sequence_id=sequence_id).about(**self.names)
+
+    def sequence_not_begun(self, sequence_id: str) -> SequenceUnknown:
+        """The request's sequence was to begin with one that was not run."""
+        message = f'{self.label}: sequence "{sequence_id}" {NOT_BEGUN}. Start it anew.'
         return SequenceUnknown(message, sequence_id=sequence_id).about(**self.names)
 
     def left(self, request: Request) -> RequestCancelled:

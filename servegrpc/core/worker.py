@@ -8,11 +8,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import partial
 from time import monotonic
+from weakref import ref
 
 from servegrpc.core.engine import UnknownRequestError, Worker, WorkerExit
 from servegrpc.core.placement import Device
 from servegrpc.core.request import Request
+from servegrpc.core.timer import Timer
 from servegrpc.reply import Reply
 
 
@@ -26,16 +29,18 @@ class WorkerState(IntEnum):
 
 @dataclass(slots=True)
 class HandOver:
-    """Requests that a worker has, sent together; those answered are None. `since` is when it last had a sign of life to give.
+    """Requests that a worker has, sent together; those answered are None.
 
-    `left` of them are not answered; the callers of those at `callers_left` did not wait.
+    `rows` is how much of a batch they take in all. `left` of them are not answered, those at `paused` among them: their callers cannot take
+    more messages now. The callers of those at `callers_left` did not wait.
     """
 
     requests: list[Request | None]
     sent: float
-    since: float
+    rows: int
     left: int
     callers_left: set[int] = field(default_factory=set)
+    paused: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -52,6 +57,7 @@ class WorkerRecord:
     in_flight: dict[int, HandOver] = field(default_factory=dict)  # by ticket, oldest first
     gone: bool = False
     timed_out: bool = False
+    heard: float = 0.0  # when it gave its last sign of life, or when it got work to do
     watched: bool = False  # a check of its response time is due
     _last_ticket: int = 0
     _sending: threading.Lock = field(default_factory=threading.Lock)
@@ -62,11 +68,21 @@ class WorkerRecord:
             self._last_ticket = ticket = (self._last_ticket + 1) & 0xFFFFFFFF
             if self.gone or self.worker is None or not self.worker.send(ticket, requests):
                 return False
-            self.in_flight[ticket] = HandOver([*requests], now, now, len(requests))  # `take` waits for the lock: it finds it
+            if not self._works():
+                self.heard = now
+            rows = sum(request.size for request in requests)
+            self.in_flight[ticket] = HandOver([*requests], now, rows, len(requests))  # `take` waits for the lock: it finds it
             return True
+
+    def _works(self) -> bool:
+        """Whether it has to do with something else than with readers that it may wait for: a live one with all it has."""
+        hand_overs = self.in_flight.values()
+        return any(hand_over.left > len(hand_over.paused) for hand_over in (hand_overs if self.live else [*hand_overs][:1]))
 
     def take(self, replies: Sequence[Reply], now: float) -> tuple[list[tuple[Request, Reply]], list[HandOver]]:
         """Match replies with the requests in flight; returns the pairs, and the hand-overs that are thereby finished.
+
+        A live worker that has no replies says thereby that it works.
 
         Raises UnknownRequestError when there is no such request.
         """
@@ -84,16 +100,16 @@ class WorkerRecord:
                     raise UnknownRequestError(f"it answered request {reply.index} of hand-over {reply.ticket} twice")
                 pairs.append((request, reply))
                 if reply.more:
-                    hand_over.since = now if hand_over.since < now else hand_over.since  # not while it is paused
                     continue
                 hand_over.requests[reply.index] = None
                 hand_over.left -= 1
-                hand_over.since = now if hand_over.since < now else hand_over.since
+                hand_over.paused.discard(reply.index)
                 if not hand_over.left:
                     finished.append(self.in_flight.pop(reply.ticket))
                     if self.in_flight and not self.live:
-                        following = next(iter(self.in_flight.values()))
-                        following.sent = following.since = now  # it starts only now
+                        next(iter(self.in_flight.values())).sent = now  # it starts only now
+            if pairs or self.live:
+                self.heard = now
         return pairs, finished
 
     def set_flags(self, request: Request, *, left: bool = False, paused: bool = False) -> bool:
@@ -104,8 +120,12 @@ class WorkerRecord:
                     index = hand_over.requests.index(request)
                     if left:
                         hand_over.callers_left.add(index)
-                    hand_over.since = math.inf if paused else monotonic()  # a pause is no fault of the handler
-                    self.worker.set_flags(ticket, index, left=left, paused=paused)
+                    if paused:
+                        hand_over.paused.add(index)
+                    elif index in hand_over.paused:
+                        hand_over.paused.remove(index)
+                        self.heard = monotonic()  # a pause is no fault of the handler
+                    self.worker.set_flags(ticket, index, left=index in hand_over.callers_left, paused=paused)
                     return True
         return False
 
@@ -123,10 +143,26 @@ class WorkerRecord:
         return running, untouched
 
     def overdue_at(self, timeout_seconds: float) -> float | None:
-        """Return when the worker will have been silent for too long; None when it has nothing to do, and no check is due any more."""
+        """Return when the worker will have been silent for too long, inf while it may wait for slow readers.
+
+        None when it has nothing to do, and no check is due any more.
+        """
         with self._sending:
             if self.gone or not self.in_flight:
                 self.watched = False
                 return None
-            hand_overs = list(self.in_flight.values())
-            return min(hand_over.since for hand_over in (hand_overs if self.live else hand_overs[:1])) + timeout_seconds
+            return self.heard + timeout_seconds if self._works() else math.inf
+
+
+def watch(of: ref[WorkerRecord], timeout_seconds: float, timer: Timer) -> None:
+    """Kill a worker that is silent for too long, now or later; runs when that can be, and once per time-out at most."""
+    record = of()  # none: it is long gone
+    due = record.overdue_at(timeout_seconds) if record else None
+    if record is None or due is None:
+        return
+    record.watched, now = True, monotonic()
+    if due > now:  # never, while it waits for slow readers
+        timer.call_at(min(due, now + timeout_seconds), partial(watch, of, timeout_seconds, timer))
+    elif record.worker:
+        record.timed_out = True
+        record.worker.kill(f"took longer than the response timeout of {timeout_seconds:g} s")

@@ -44,6 +44,8 @@ ANSWER = Struct("<BBHIIIQ")  # code, more and empty, bytes of message, bytes of 
 COUNT = Struct("<I")
 STARTED_AT, COPIED_AT, FLAGS_AT = 0, COUNT.size * LANES, 2 * COUNT.size * LANES  # on the board: two counts a lane, then a byte a request
 MORE, EMPTY = 1, 2
+NO_BYTES = memoryview(b"")
+NO_PAIRS: tuple[tuple[str, str], ...] = ()
 LEFT, PAUSED = 1, 2  # flags of a request: its caller has left; its caller cannot take more now
 
 
@@ -285,30 +287,38 @@ class Channel:
 
     def _read_items(self, message: memoryview, slab: Slab, inline: int, count: int, heads_length: int) -> list[Item]:
         heads, start = self._heads(message, slab, 0, heads_length)
-        fixed = [ITEM.unpack_from(heads, index * ITEM.size) for index in range(count)]
         position = count * ITEM.size
-        texts = []
-        for _, _, id_length, headers_length, _, _, _ in fixed:
-            middle = position + id_length
-            texts.append((str(heads[position:middle], "utf-8"), _split(heads[middle : middle + headers_length])))
-            position = middle + headers_length
-        views = self._payloads(heads[position:], slab, start, inline, [one[6] for one in fixed])
-        return [Item(one[0], *text, one[4], view, one[5], bool(one[1])) for one, text, view in zip(fixed, texts, views, strict=True)]
+        items, lengths = [], []
+        for dialect, streamed, id_length, headers_length, queued, deadline, length in ITEM.iter_unpack(heads[:position]):
+            request_id, position = str(heads[position : position + id_length], "utf-8"), position + id_length
+            headers = NO_PAIRS
+            if headers_length:
+                headers, position = _split(heads[position : position + headers_length]), position + headers_length
+            items.append(Item(dialect, request_id, headers, queued, NO_BYTES, deadline, streamed != 0))
+            lengths.append(length)
+        if len(items) != count:
+            raise ValueError("it has fewer items than it says")
+        for item, view in zip(items, self._payloads(heads[position:], slab, start, inline, lengths), strict=True):
+            item.payload = view
+        return items
 
     def _read_replies(self, message: memoryview, slab: Slab, inline: int, count: int, start: int, heads_length: int) -> list[Reply]:
         heads, start = self._heads(message, slab, start, heads_length)
-        fixed = [ANSWER.unpack_from(heads, index * ANSWER.size) for index in range(count)]
         position = count * ANSWER.size
-        texts = []
-        for _, _, message_length, trailers_length, _, _, _ in fixed:
-            middle = position + message_length
-            texts.append((str(heads[position:middle], "utf-8", "replace"), _split(heads[middle : middle + trailers_length])))
-            position = middle + trailers_length
-        views = self._payloads(heads[position:], slab, start, inline, [one[6] for one in fixed])
-        return [
-            Reply(bytes(view), code, *text, None, bool(flags & MORE), bool(flags & EMPTY), ticket, index)
-            for (code, flags, _, _, ticket, index, _), text, view in zip(fixed, texts, views, strict=True)
-        ]
+        replies, lengths = [], []
+        for code, flags, message_length, trailers_length, ticket, index, length in ANSWER.iter_unpack(heads[:position]):
+            text, trailers = "", NO_PAIRS
+            if message_length:
+                text, position = str(heads[position : position + message_length], "utf-8", "replace"), position + message_length
+            if trailers_length:
+                trailers, position = _split(heads[position : position + trailers_length]), position + trailers_length
+            replies.append(Reply(b"", code, text, trailers, None, flags & MORE != 0, flags & EMPTY != 0, ticket, index))
+            lengths.append(length)
+        if len(replies) != count:
+            raise ValueError("it has fewer replies than it says")
+        for reply, view in zip(replies, self._payloads(heads[position:], slab, start, inline, lengths), strict=True):
+            reply.body = bytes(view)
+        return replies
 
     def _heads(self, message: memoryview, slab: Slab, start: int, heads_length: int) -> tuple[memoryview, int]:
         """Return the heads, and where the payloads begin in the slab."""

@@ -38,9 +38,9 @@ class ForkServer:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         read_end, write_end = os.pipe()
         output.add(read_end, lambda line: log.info("fork server output", line=line))
-        with theirs:
+        with theirs:  # -P: a module in the folder where the server was started is none of Python's, nor a handler
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", "servegrpc.worker.forkserver", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "servegrpc.worker.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,

@@ -21,7 +21,7 @@ from typing import cast
 import structlog
 import yaml
 
-from servegrpc.core.engine import UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
+from servegrpc.core.engine import LoadedHandler, UnknownRequestError, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.pace import MAX_CALLS
 from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
@@ -126,9 +126,9 @@ class ProcessWorker:
         """Send what to load, and ask for the fork. Raises when there is no descriptor left, or the configuration is too long."""
         spec = {**dataclasses.asdict(self._spec.handler), "worker_id": self._spec.worker_id, "batch_size": self._spec.batch_size}
         spec["model_config"] = yaml.safe_dump(self._spec.handler.model_config, sort_keys=False)  # JSON has no keys but text, and no dates
-        load = {**spec, "gpu": self._spec.device.gpu, "threads": self._spec.threads}
+        own = {"gpu": self._spec.device.gpu, "threads": self._spec.threads, "response_timeout": self._spec.response_timeout_seconds}
         try:
-            self._channel.send(Kind.LOAD, load)  # it lies in the socket until the worker is there
+            self._channel.send(Kind.LOAD, {**spec, **own})  # it lies in the socket until the worker is there
             read_end, write_end = os.pipe()
         except Exception:
             self._channel.close()
@@ -292,7 +292,8 @@ class ProcessWorker:
             if not isinstance(slots, int) or slots < 0:
                 raise ChannelError("it has no number of slots")
             self._live = slots > 0
-            self._events.ready(self._spec.worker_id, slots)
+            yields, joins = (message.body.get(key) is True for key in ("yields", "joins"))
+            self._events.ready(self._spec.worker_id, LoadedHandler(slots, yields, joins))
         elif message.kind is Kind.TAKEN and self._live and message.body.get("lane") in range(LANES):
             with self._sending:
                 if message.body["lane"] in self._free_lanes:

@@ -14,12 +14,13 @@ from typing import NoReturn
 import grpc
 
 from servegrpc.core.pool import WorkerPool
-from servegrpc.core.registry import ModelRegistry
+from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.request import Request
-from servegrpc.errors import Code, ServeError, SlowReader
+from servegrpc.errors import InvalidInput, ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
+from servegrpc.wire.rows import count_rows
 from servegrpc.wire.scan import Route
 from servegrpc.wire.status import encode_status, short
 
@@ -40,12 +41,15 @@ def new_request_id() -> str:
 
 
 def forwarded_headers(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str], ...]:
-    """Return the metadata that handlers see as request headers: all but gRPC's own and binary ones."""
-    kept = []
+    """Return the metadata that handlers see as request headers: all but gRPC's own and binary ones.
+
+    A key that comes more than once has its values joined, as gRPC allows.
+    """
+    kept: dict[str, str] = {}
     for key, value in metadata:  # a loop: most calls have nothing but a user agent
         if key not in NOT_FORWARDED and isinstance(value, str) and not key.startswith(("grpc-", ":")):
-            kept.append((key, value))
-    return tuple(kept)
+            kept[key] = f"{kept[key]}, {value}" if key in kept else value
+    return tuple(kept.items())
 
 
 def submit(
@@ -69,12 +73,15 @@ def submit(
     queued. Raises ServeError for what the server refuses.
     """
     call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
-    pool = registry.get(route.model_name, route.model_version).pool
+    version = registry.get(route.model_name, route.model_version)
+    pool = version.pool
     deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
     request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers, priority=priority)
     if sequence_id:
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
-    call.on_cancel = partial(leave, call, pool, request)
+    elif dialect is Dialect.OPEN_INFERENCE:
+        check_free(version)
+    call.on_cancel = partial(pool.cancel, request)
     return put(pool, request)
 
 
@@ -96,12 +103,14 @@ def submit_stream(
     request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message)
     stream.buffer_bytes = pool.settings.stream_buffer_bytes
     stream.on_room = partial(mind_reader, stream, pool, request)
-    stream.on_cancel = partial(leave, stream, pool, request)
+    stream.on_cancel = partial(pool.cancel, request)
     return put(pool, request)
 
 
 def put(pool: WorkerPool, request: Request) -> Pump | None:
     """Queue a request; returns the pool's `pump` when that can wait until all that has arrived is queued."""
+    if pool.handler.joins:
+        request.size = min(max(1, count_rows(request.dialect, request.payload)), pool.settings.batch_size)
     if not pool.put(request):
         return pool.pump
     pool.pump()
@@ -117,10 +126,11 @@ def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, s
     request.ends_sequence = end
 
 
-def leave(call: Call, pool: WorkerPool, request: Request) -> None:
-    """Note that a request's caller has left: if it still waits, nobody is there to be answered."""
-    if pool.cancel(request):
-        call.note(Code.CANCELLED)
+def check_free(version: ModelVersion) -> None:
+    """Raise InvalidInput when a model takes no requests that are of no sequence; in Triton's words."""
+    if version.archive.config.sequence_batching:
+        text = f"inference request to model '{version.name}' must specify a non-zero or non-empty correlation ID: parameter 'sequence_id'"
+        raise InvalidInput(text, field="parameters.sequence_id")
 
 
 def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:

@@ -83,14 +83,19 @@ class _Incoming:
         on_cancel, self.on_cancel = self.on_cancel, None
         if event.batch_operations[0].cancelled():
             self._left = True
+            self._note(self._how_left())
             if on_cancel:
                 on_cancel()
+
+    def _how_left(self) -> Code:
+        """Return the code that the caller has seen when its call ended without our answer."""
+        return Code.DEADLINE_EXCEEDED if self.deadline <= monotonic() else Code.CANCELLED
 
     def wake(self) -> None:
         """Make an event for the lane, which comes at once."""
         self._call.start_server_batch((), _nothing)
 
-    def note(self, code: int) -> None:
+    def _note(self, code: int) -> None:
         """Write the call to the access log, if there is one; once."""
         if self._lane.access_log and not self._noted:
             self._noted = True
@@ -127,7 +132,10 @@ class FastCall(_Incoming):
         raw = event.batch_operations[0].message()
         if self._left:
             return
-        if raw is None:  # the core has ended a call that was too large, and this changes nothing; one without a message it has not
+        if not event.success:  # the message was too large, or broke off: the core has ended the call, and nothing is known of it
+            self._noted = True
+            return
+        if raw is None:
             self.answer(Reply(error=InvalidInput("The call has no request message; send exactly one.")))
             return
         try:
@@ -150,7 +158,7 @@ class FastCall(_Incoming):
             operations = (INITIAL_METADATA, cygrpc.SendMessageOperation(reply.body, NO_FLAGS), self._status(reply))
         else:
             operations = (INITIAL_METADATA, self._status(reply))
-        self.note(reply.code)
+        self._note(reply.code)
         try:
             self._call.start_server_batch(operations, self._sent)
         except Exception:  # private parts may raise anything; the other replies must still be sent
@@ -283,6 +291,6 @@ class FastStream(_Incoming):
         self._over = True
         talk, self._talk = self._talk, None
         self.on_cancel = self.on_room = None  # they hold the request, and the request this stream
-        self.note(code)
+        self._note(code)
         if talk:
             talk.over()

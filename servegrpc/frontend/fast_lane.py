@@ -10,6 +10,7 @@ results.
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import deque
@@ -35,6 +36,8 @@ PENDING_OPTIONS = (  # by default grpcio drops calls, as CANCELLED, at random wh
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 )
 SLOTS = 64  # calls asked for ahead, for each method
+QUEUE_SHUTDOWN, QUEUE_TIMEOUT = cygrpc.CompletionType.queue_shutdown, cygrpc.CompletionType.queue_timeout
+MAX_FAILURES = 10  # of the queue within a second; then the server ends
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
 POLL_SECONDS = 0.05  # the longest that an answer waits behind one whose caller does not read (grpcio itself looks up five times a second)
@@ -97,17 +100,35 @@ class FastLane:
         self._server.request_registered_call(self._queue, self._queue, arrival.path, arrival)
 
     def _run(self) -> None:
+        failures: deque[float] = deque(maxlen=MAX_FAILURES)
+        while True:
+            try:
+                return self._serve()
+            except Exception:  # of the queue itself; whatever it was, calls must be taken on
+                log.exception("fast lane failed; it goes on")
+            failures.append(monotonic())
+            if len(failures) == MAX_FAILURES and failures[-1] - failures[0] < 1:
+                log.critical("fast lane cannot go on; the server ends", failures=MAX_FAILURES)
+                signal.raise_signal(signal.SIGTERM)
+                return None
+
+    def _serve(self) -> None:
+        """Take events until the queue is shut down."""
         while True:
             deadline = time.time() + POLL_SECONDS
             for _ in range(MAX_DRAIN):
                 event = self._queue.poll(deadline)
                 deadline = POLL_NOW
-                if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+                if event.completion_type == QUEUE_SHUTDOWN:
                     return
-                if event.completion_type == cygrpc.CompletionType.queue_timeout:
+                if event.completion_type == QUEUE_TIMEOUT:
                     break
-                self._guarded(event.tag, event)
-                self._empty_outbox()
+                try:  # here and not in `_guarded`: it is done for each event
+                    event.tag(event)
+                except Exception:
+                    log.exception("fast lane event failed")
+                if self._outbox or self._state is not LaneState.IDLE:
+                    self._empty_outbox()
             event = None  # an event may hold a call: let it go before waiting
             while self._afterwards:
                 self._guarded(self._afterwards.pop())
@@ -125,8 +146,7 @@ class FastLane:
             return  # the server stops
         if not self._stopping:
             self._ask(arrival)
-        kind = FastCall if isinstance(arrival.method, Unary) else FastStream
-        call = kind(self, arrival.path, arrival.method, event)
+        call = arrival.kind(self, arrival.path, arrival.method, event)
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
         call.begin()
 
@@ -171,12 +191,13 @@ class FastLane:
 class _Arrival:
     """The tag of a call that is asked for: one for each slot, used again and again."""
 
-    __slots__ = ("_lane", "method", "path")
+    __slots__ = ("_lane", "kind", "method", "path")
 
     def __init__(self, lane: FastLane, path: str, method: Method) -> None:
         self._lane = lane
         self.path = path
         self.method = method
+        self.kind = FastCall if isinstance(method, Unary) else FastStream
 
     def __call__(self, event: Event) -> None:
         self._lane.arrived(self, event)

@@ -11,7 +11,7 @@ from servegrpc.core.registry import ModelRegistry
 from servegrpc.core.request import Request
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend import public
-from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, leave, new_request_id, put, submit, submit_stream
+from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, new_request_id, put, submit, submit_stream
 from servegrpc.frontend.methods import Call, Method, Pump, ServerStream, Session, Stream, Unary
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
@@ -70,7 +70,7 @@ class PredictSession:
         begin_in_sequence(pool, request, self._id, start=pool not in self._pools, end=False, named=False)
         self._pools.add(pool)
         self._stream.buffer_bytes = pool.settings.stream_buffer_bytes
-        self._stream.on_cancel = partial(leave, self._stream, pool, request)
+        self._stream.on_cancel = partial(pool.cancel, request)
         return put(pool, request)
 
     def half_closed(self) -> None:

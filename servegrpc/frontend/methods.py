@@ -29,9 +29,6 @@ class Call(Protocol):
     def answer(self, reply: Reply) -> None:
         """End the call; once, from any thread."""
 
-    def note(self, code: int) -> None:
-        """Write the call to the access log, when it needs no answer."""
-
 
 class Stream(Call, Protocol):
     """A call with any number of messages before its answer, whose own body, if any, is the last one.

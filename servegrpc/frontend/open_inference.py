@@ -69,7 +69,7 @@ class OpenInferenceService:
 
     def add_to_management(self, server: grpc.Server) -> None:
         """Serve the methods of the management port."""
-        handlers = {**_typed(self._about.methods()), **_typed(self._admin.methods())}
+        handlers = _typed({**self._about.methods(), **self._admin.methods(), **self._admin.memory_methods()})
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     def fast_methods(self) -> dict[str, Method]:

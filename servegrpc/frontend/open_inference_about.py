@@ -101,7 +101,7 @@ class AboutMethods:
             input=map(_input, declared.inputs.values()),
             output=map(_output, declared.outputs.values()),
             instance_group=_instance_groups(version),
-            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=said.continuous_batching),
+            model_transaction_policy=config_pb.ModelTransactionPolicy(decoupled=version.pool.handler.yields),
         )
         if said.sequence_batching:
             config.sequence_batching.max_sequence_idle_microseconds = round((said.sequence_max_idle_seconds or 0) * 1e6)
@@ -175,18 +175,18 @@ def _statistics(version: ModelVersion) -> pb.ModelStatistics:
     stats = version.pool.stats
     succeeded = stats.replies[Code.OK]
     failed = sum(stats.replies.values()) - succeeded
-    total, queued = stats.request_seconds.sum, stats.queue_seconds.sum
+    well, queued = max(0.0, stats.request_seconds.sum - stats.failed_seconds), stats.queue_seconds.sum
     return pb.ModelStatistics(
         name=version.name,
         version=version.version,
         last_inference=_milliseconds_since_1970(stats.last_hand_over),
-        inference_count=succeeded,
+        inference_count=stats.rows,
         execution_count=sum(stats.batch_size.counts),
         inference_stats=pb.InferStatistics(
-            success=_duration(succeeded, total),
-            fail=_duration(failed, 0.0),
+            success=_duration(succeeded, well),
+            fail=_duration(failed, stats.failed_seconds),
             queue=_duration(sum(stats.queue_seconds.counts), queued),
-            compute_infer=_duration(succeeded, max(0.0, total - queued)),
+            compute_infer=_duration(succeeded, max(0.0, well - queued)),
         ),
         batch_stats=[
             pb.InferBatchStatistics(batch_size=size, compute_infer=_duration(count, seconds))

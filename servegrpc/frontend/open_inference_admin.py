@@ -14,7 +14,7 @@ from servegrpc.core.manager import ModelManager
 from servegrpc.core.model import State
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import ModelVersion
-from servegrpc.errors import ArchiveNotFound, InvalidInput, NotSupported, VersionExists
+from servegrpc.errors import ArchiveNotFound, InvalidInput, ModelLoadFailed, NotSupported, VersionExists
 from servegrpc.frontend.client_memory import ClientMemory
 from servegrpc.frontend.open_inference_about import is_ready, unknown_model_in_triton_words
 from servegrpc.wire.shared_memory import Region
@@ -72,15 +72,18 @@ class AdminMethods:
         return pb.RepositoryIndexResponse(models=kept)
 
     def load(self, request: pb.RepositoryModelLoadRequest) -> pb.RepositoryModelLoadResponse:
-        """RepositoryModelLoad: the archive of that name becomes the default version; the same version again changes nothing."""
+        """RepositoryModelLoad: the archive of that name becomes the default version; the same version again is only waited for."""
         if request.parameters:
             text = "RepositoryModelLoad takes no parameters here; put the configuration into the archive's model-config.yaml."
             raise NotSupported(text, parameters=", ".join(request.parameters))
         name = _model_name(request)
         try:
-            self._manager.register(Registration(self._archive(name), model_name=name, make_default=True))
-        except VersionExists as error:
-            self._manager.set_default(name, error.metadata["model_version"])
+            with unknown_model_in_triton_words():
+                self._load(name, self._archive(name))
+        except ModelLoadFailed as error:
+            about = error.metadata
+            text = f"load failed for model '{name}': version {about['model_version']} is at UNAVAILABLE state: {about['cause']};"
+            raise ModelLoadFailed(text).about(**about) from None
         return pb.RepositoryModelLoadResponse(model_name=name, is_loaded=True)
 
     def unload(self, request: pb.RepositoryModelUnloadRequest) -> pb.RepositoryModelUnloadResponse:
@@ -133,6 +136,14 @@ class AdminMethods:
         """SystemSharedMemoryUnregister."""
         self._memory.unregister(request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
+
+    def _load(self, name: str, archive: str) -> None:
+        try:
+            self._manager.register(Registration(archive, model_name=name, make_default=True))
+        except VersionExists as error:
+            version = error.metadata["model_version"]
+            self._manager.wait_loaded(name, version)  # another call may have begun it just now
+            self._manager.set_default(name, version)
 
     def _stored(self) -> set[str]:
         """The names of the archives in the model store, without what their files end with."""

@@ -9,7 +9,7 @@ from servegrpc.compat.open_inference import infer_pb2
 from servegrpc.core.registry import ModelRegistry
 from servegrpc.core.request import Request
 from servegrpc.errors import ServeError
-from servegrpc.frontend.calls import begin_in_sequence, forwarded_headers, new_request_id
+from servegrpc.frontend.calls import begin_in_sequence, check_free, forwarded_headers, new_request_id
 from servegrpc.frontend.client_memory import ClientMemory
 from servegrpc.frontend.methods import Pump, Stream
 from servegrpc.frontend.open_requests import OpenRequests
@@ -54,7 +54,8 @@ class StreamInfer:
         where, options = checked_route(raw)
         stream = self._stream
         stream.model_name, stream.request_id = where.model_name, where.request_id or new_request_id()
-        pool = self._registry.get(where.model_name, where.model_version).pool
+        version = self._registry.get(where.model_name, where.model_version)
+        pool = version.pool
         stream.buffer_bytes = pool.settings.stream_buffer_bytes
         request = Request(
             self._memory.describe_to_worker(raw),
@@ -68,6 +69,8 @@ class StreamInfer:
         )
         if options.sequence_id:
             begin_in_sequence(pool, request, options.sequence_id, start=options.sequence_start, end=options.sequence_end)
+        else:
+            check_free(version)
         return self._open.start(pool, request)
 
     def _answered(self, where: Route, options: Options, reply: Reply) -> None:

@@ -10,7 +10,7 @@ import threading
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.request import Request
 from servegrpc.errors import ServeError
-from servegrpc.frontend.calls import leave, mind_reader, put
+from servegrpc.frontend.calls import mind_reader, put
 from servegrpc.frontend.methods import Pump, Stream
 from servegrpc.reply import Reply
 
@@ -93,7 +93,7 @@ class OpenRequests:
 
     def _leave(self) -> None:
         for request, pool in self._in_work():
-            leave(self._stream, pool, request)
+            pool.cancel(request)
 
     def _mind_reader(self, room: bool) -> None:
         for request, pool in self._in_work():

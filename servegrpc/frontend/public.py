@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import grpc
 
-from servegrpc.errors import QueueFull, RequestCancelled, ServeError
+from servegrpc.errors import QueueFull, RequestCancelled, RequestExpired, ServeError
 from servegrpc.frontend.calls import call_note, end_call
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Method, ServerStream, Session, Unary
 from servegrpc.reply import Reply
@@ -85,9 +85,6 @@ class PublicCall:
             if self._paused:
                 return
         self._wanted.release()
-
-    def note(self, code: int) -> None:
-        """Do nothing: the interceptor writes to the access log."""
 
     # --- the call's own thread
 
@@ -171,7 +168,9 @@ class PublicCall:
         on_cancel, self.on_cancel = self.on_cancel, None
         if not self._ended and on_cancel:
             on_cancel()
-        self.answer(Reply(error=RequestCancelled("The caller left.")))  # wakes the call's thread; nobody is told
+        late = self.deadline <= monotonic()
+        error = RequestExpired("The deadline has passed.") if late else RequestCancelled("The caller left.")
+        self.answer(Reply(error=error))  # wakes the call's thread; the access log is told
 
     def _send_all(self) -> Iterator[bytes]:
         while True:

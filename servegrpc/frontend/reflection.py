@@ -14,6 +14,7 @@ from google.protobuf import descriptor_pb2, text_format
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -31,6 +32,7 @@ FILES: Sequence[tuple[FileDescriptor, Renames]] = (
     (inference_pb2.DESCRIPTOR, ()),
     (management_pb2.DESCRIPTOR, ()),
     (errors_pb2.DESCRIPTOR, ()),
+    (error_details_pb2.DESCRIPTOR, ()),  # grpcurl shows what it finds here
     (health_pb2.DESCRIPTOR, ()),
     (reflection_pb2.DESCRIPTOR, ()),
     (reflection_pb2.DESCRIPTOR, (("v1alpha", "v1"),)),  # grpcio-reflection has v1alpha only; v1 is the same by another name

@@ -5,8 +5,7 @@ PredictRequest, PredictStreamRequest and PredictSessionRequest share fields and 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Container, Mapping
 
 from google.protobuf.message import DecodeError
 
@@ -36,16 +35,21 @@ def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
         raise InvalidInput("The request is not a valid PredictRequest message.") from None
     if not request.inputs and not row:
         raise InvalidInput('inputs is empty; give at least one, as in {"data": …}.', field="inputs")
-    for name, value in request.inputs.items():
-        with _naming(name):
+    name = ""
+    try:
+        for name, value in request.inputs.items():
             row[name] = decode_value(value, tensors="torch", binary=bytearray)
+    except ValueError as error:
+        raise _wrong(name, error) from None
     return row
 
 
 def _take_large(payload: memoryview, row: dict[str, object], borrow: bool) -> bytes:
     def large(name: str, value: memoryview) -> object:
-        with _naming(name):
+        try:
             return _large_value(value, borrow)
+        except ValueError as error:
+            raise _wrong(name, error) from None
 
     return take_large(payload, INPUTS, row, large, _names)
 
@@ -68,13 +72,9 @@ def _large_value(value: memoryview, borrow: bool) -> object:
     return decode_tensor(tensor.data_type, tensor.shape, data, tensors="torch", copy=not borrow)
 
 
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Turn what is wrong with an input's value into an error that names the input."""
-    try:
-        yield
-    except ValueError as error:
-        raise InvalidInput(f'inputs["{name}"]: {error}.', field=f"inputs.{name}") from None
+def _wrong(name: str, error: ValueError) -> InvalidInput:
+    """Return the error that names the input whose value is wrong."""
+    return InvalidInput(f'inputs["{name}"]: {error}.', field=f"inputs.{name}")
 
 
 def encode(result: object, about: About) -> bytes:
@@ -84,9 +84,11 @@ def encode(result: object, about: About) -> bytes:
         encode_into(reply.output, result)
     except (TypeError, ValueError) as error:
         raise InvalidHandlerResult(f"the handler's result cannot be sent: {error}") from error
-    reply.timing.queue.FromMicroseconds(about.queue_microseconds)
-    reply.timing.handler.FromNanoseconds(about.handler_nanoseconds)
-    reply.timing.batch_size = about.batch_size
+    timing = reply.timing
+    timing.queue.seconds, microseconds = divmod(about.queue_microseconds, 1_000_000)  # `FromMicroseconds` takes three times as long
+    timing.queue.nanos = microseconds * 1000
+    timing.handler.seconds, timing.handler.nanos = divmod(about.handler_nanoseconds, 1_000_000_000)
+    timing.batch_size = about.batch_size
     return reply.SerializeToString()
 
 

@@ -131,13 +131,17 @@ def read_options(parameters: Mapping[str, tensors_pb2.InferParameter]) -> Option
     timeout, sequence = _whole(given, "timeout"), given.get("sequence_id", "")
     if isinstance(sequence, float | bool):
         raise InvalidInput("parameter 'sequence_id' must be a whole number or a text", field="parameters.sequence_id")
+    start, end = _flag(given, "sequence_start"), _flag(given, "sequence_end")
+    if sequence in (0, "") and (start or end):
+        text = f"parameter 'sequence_id' is missing beside '{'sequence_start' if start else 'sequence_end'}'"
+        raise InvalidInput(text, field="parameters.sequence_id")
     return Options(
         tuple(headers),
         timeout / 1e6 if timeout else math.inf,
         _whole(given, "priority"),
         "" if sequence in (0, "") else str(sequence),
-        _flag(given, "sequence_start"),
-        _flag(given, "sequence_end"),
+        start,
+        end,
         _flag(given, "triton_enable_empty_final_response"),
     )
 
@@ -169,10 +173,14 @@ def _flag(given: Mapping[str, bool | int | float | str], key: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OpenInferenceCodec:
-    """The codec of one model, which knows its declared tensors. With `as_json`, the handler's row is the request in the protocol's JSON."""
+    """The codec of one model, which knows its declared tensors. With `as_json`, the handler's row is the request in the protocol's JSON.
+
+    Batchable tensors have `most_rows` at most.
+    """
 
     declared: Declaration = field(default_factory=Declaration)
     as_json: bool = False
+    most_rows: float = math.inf
 
     def decode(self, payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
         """Return the inputs by name: torch tensors of their own memory, numpy arrays of bytes objects for BYTES.
@@ -182,7 +190,7 @@ class OpenInferenceCodec:
         """
         request, raw = parse(payload)
         check_wanted(request, self.declared)
-        row = decode_inputs(request, raw, self.declared, borrow=borrow)
+        row = decode_inputs(request, raw, self.declared, self.most_rows, borrow=borrow)
         return {"body": to_json(request, row)} if self.as_json else row
 
     def encode(self, result: object, about: About) -> bytes:
@@ -216,6 +224,6 @@ def in_triton_words(error: ServeError) -> ServeError:
     return type(error)(text).about(**about)
 
 
-def codec_of(model_config: Mapping[str, object]) -> OpenInferenceCodec:
-    """Return the codec of a model by its model-config.yaml."""
-    return OpenInferenceCodec(declaration_or_none(model_config), as_json=model_config.get("serviceEnvelope") == ENVELOPE)
+def codec_of(model_config: Mapping[str, object], batch_size: float = math.inf) -> OpenInferenceCodec:
+    """Return the codec of a model by its model-config.yaml and batch size."""
+    return OpenInferenceCodec(declaration_or_none(model_config), model_config.get("serviceEnvelope") == ENVELOPE, batch_size)

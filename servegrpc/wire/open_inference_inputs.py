@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from servegrpc.compat.open_inference import infer_pb2, tensors_pb2
 from servegrpc.errors import InvalidInput
 from servegrpc.tensors import Declaration
-from servegrpc.values import BY_NAME, BYTES, ElementType, check_shape, decode_tensor
+from servegrpc.values import BY_NAME, BYTES, ElementType, check_shape, check_size, decode_tensor
 from servegrpc.wire.large import LARGE_BYTES
 from servegrpc.wire.scan import UnusualMessageError, fields
 from servegrpc.wire.shared_memory import Region
@@ -20,6 +20,7 @@ Request = infer_pb2.ModelInferRequest
 Input = infer_pb2.ModelInferRequest.InferInputTensor
 
 RAW_INPUT_CONTENTS = 7  # the field's number
+MAX_TEXTS_BYTES = 2**31  # of a tensor of BYTES in shared memory, whose shape does not tell its size: as much as a message holds
 REGION_PREFIX = "servegrpc_region/"
 """Parameters with which the server, and nobody else, tells the worker where a region of shared memory is: "offset size key"."""
 
@@ -61,7 +62,9 @@ def parse(payload: memoryview) -> tuple[Request, Sequence[memoryview | bytes]]:
     return request, request.raw_input_contents
 
 
-def decode_inputs(request: Request, raw: Sequence[memoryview | bytes], declared: Declaration, *, borrow: bool = False) -> dict[str, object]:
+def decode_inputs(
+    request: Request, raw: Sequence[memoryview | bytes], declared: Declaration, most_rows: float = math.inf, *, borrow: bool = False
+) -> dict[str, object]:
     """Return the inputs by name: torch tensors, or numpy arrays of bytes objects for BYTES.
 
     Tensors own their memory; with `borrow`, large ones are views of the raw contents. Raises InvalidInput naming the tensor.
@@ -75,9 +78,9 @@ def decode_inputs(request: Request, raw: Sequence[memoryview | bytes], declared:
             raise wrong(tensor, "is given twice")
         element = _element(tensor)
         if declared.inputs:
-            _check_declared(tensor, element, declared)
-        data = next(pieces)
+            _check_declared(tensor, element, declared, most_rows)
         try:
+            data = next(pieces)
             if data is None:
                 row[tensor.name] = _typed(request, tensor, element)
             else:
@@ -141,9 +144,18 @@ def _pieces(request: Request, raw: Sequence[memoryview | bytes]) -> Iterator[mem
             raise InvalidInput(text, field=f"inputs.{tensor.name}.contents")
         if shared:
             region, offset, size = shared
+            _check_shared_size(tensor, size)
             yield memoryview(region.read(offset, size))
         else:
             yield next(remaining) if raw else None
+
+
+def _check_shared_size(tensor: Input, size: int) -> None:
+    """Raise ValueError for a size that the tensor cannot have, before so much memory is taken: a region may be huge and empty."""
+    element = _element(tensor)
+    check_size(element, tensor.shape, size)
+    if element is BYTES and size > MAX_TEXTS_BYTES:
+        raise ValueError(f"texts in shared memory have at most {MAX_TEXTS_BYTES} bytes, not {size}")
 
 
 def _element(tensor: Input) -> ElementType:
@@ -153,7 +165,7 @@ def _element(tensor: Input) -> ElementType:
     return element
 
 
-def _check_declared(tensor: Input, element: ElementType, declared: Declaration) -> None:
+def _check_declared(tensor: Input, element: ElementType, declared: Declaration, most_rows: float) -> None:
     spec = declared.inputs.get(tensor.name)
     if spec is None:
         raise wrong(tensor, f"is none of the model's: {', '.join(declared.inputs)}")
@@ -161,6 +173,8 @@ def _check_declared(tensor: Input, element: ElementType, declared: Declaration) 
         raise wrong(tensor, f"has the datatype '{element.name}'; the model takes '{spec.element.name}'")
     if not spec.admits(tensor.shape):
         raise wrong(tensor, f"has the shape {list(tensor.shape)}; the model takes {list(spec.shape)}")
+    if spec.batchable and tensor.shape[0] > most_rows:
+        raise wrong(tensor, f"has {tensor.shape[0]} rows; the model takes at most {most_rows}")
 
 
 def _typed(request: Request, tensor: Input, element: ElementType) -> object:

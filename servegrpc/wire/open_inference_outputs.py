@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -107,7 +108,7 @@ def _declared_output(value: object, spec: TensorSpec) -> Output:
     elif spec.element is BF16:
         raise TypeError("give a torch.bfloat16 tensor")
     else:
-        output = Output(*encode_tensor(np.asarray(value, dtype=spec.element.dtype)))
+        output = Output(*encode_tensor(_cast(value, spec.element)))
     if len(output.shape) <= 1 and output.shape in ((), (1,)) and not spec.admits(output.shape):
         output = output._replace(shape=(1,) * len(spec.shape))
     if output.element is not spec.element:
@@ -115,6 +116,14 @@ def _declared_output(value: object, spec: TensorSpec) -> Output:
     if not spec.admits(output.shape):
         raise ValueError(f"its shape is {list(output.shape)}, and {list(spec.shape)} is declared")
     return output
+
+
+def _cast(value: object, element: ElementType) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """Return numbers as an array of the declared type. Raises ValueError for those that a whole number or bool cannot hold."""
+    array = np.asarray(value, dtype=element.dtype)
+    if element.dtype.kind in "biu" and not np.array_equal(array, np.asarray(value)):
+        raise ValueError(f"{element.name} is declared, and it has other values")
+    return array
 
 
 def _output(value: object) -> Output:
@@ -133,16 +142,15 @@ def _output(value: object) -> Output:
 
 
 def _regular(values: Sequence[object]) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]] | None:
-    """Return nested lists of numbers, or a list of texts, as an array; None when they are neither, or of different lengths."""
+    """Return nested lists of numbers or of texts as an array; None when they are neither, or of different lengths."""
     try:
         array = np.asarray(values)
     except ValueError:
         return None
     if array.dtype.kind in "biuf":
         return array
-    if array.ndim == 1 and all(isinstance(value, str) for value in values):
-        return np.array(values, dtype=object)
-    return None
+    texts = np.array(values, dtype=object)  # one of texts would cut off NULs at their end
+    return texts if all(isinstance(text, str | bytes) for text in texts.flat) else None
 
 
 def _one_text(text: str | bytes) -> Output:
@@ -158,7 +166,9 @@ def _classes(want: Wanted, output: Output) -> Output:
         raise InvalidInput(
             f"classification of output '{want.name}' needs a number of at least 1 and numbers to sort", field="classification"
         )
-    values = np.asarray(decode_tensor(output.element.number, output.shape, output.data)).reshape(-1, output.shape[-1])
+    values = np.asarray(decode_tensor(output.element.number, output.shape, output.data)).reshape(
+        math.prod(output.shape[:-1]), output.shape[-1]
+    )
     order = np.argsort(-values.astype(np.float64), axis=1, kind="stable")[:, :count]
     texts = [f"{values[row, index]:f}:{index}" for row, indexes in enumerate(order) for index in indexes]
     array = np.array(texts, dtype=object).reshape(*output.shape[:-1], order.shape[1])

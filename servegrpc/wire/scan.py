@@ -14,6 +14,7 @@ MAX_REQUEST_ID_LENGTH = 128
 MAX_NAME_LENGTH = 256
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # protobuf wire types
+NAME_KEY, VERSION_KEY = 1 << 3 | BYTES, 2 << 3 | BYTES
 
 
 class UnusualMessageError(Exception):
@@ -50,29 +51,29 @@ def route(raw: bytes) -> Route:
 def route_fields(raw: bytes, id_field: int) -> Route:
     """Scan the top-level fields 1 (name), 2 (version) and `id_field`; as in protobuf, the last one of a field counts.
 
-    Raises UnusualMessageError, IndexError or UnicodeDecodeError for anything that generated code would not write.
+    One loop, since every request comes through here on one thread. Raises UnusualMessageError, IndexError or UnicodeDecodeError for
+    anything that generated code would not write, and for fields that these messages have not.
     """
-    texts = {1: "", 2: "", id_field: ""}
+    name = version = request_id = b""
+    id_key = id_field << 3 | BYTES
     position, end = 0, len(raw)
     while position < end:
-        key, position = read_varint(raw, position)
-        kind = key & 7
-        if kind == BYTES:
-            length, position = read_varint(raw, position)
-            start, position = position, position + length
-            if key >> 3 in texts:
-                texts[key >> 3] = raw[start:position].decode()
-        elif kind == VARINT:
-            _, position = read_varint(raw, position)
-        elif kind == FIXED64:
-            position += 8
-        elif kind == FIXED32:
-            position += 4
-        else:
-            raise UnusualMessageError
+        key, length = raw[position], raw[position + 1]
+        if key & 0x87 != BYTES or key < NAME_KEY:
+            raise UnusualMessageError  # all fields of these messages are of this kind, and have numbers from 1 to 15
+        position += 2
+        if length > 0x7F:
+            length, position = read_varint(raw, position - 1)
+        start, position = position, position + length
+        if key == NAME_KEY:
+            name = raw[start:position]
+        elif key == VERSION_KEY:
+            version = raw[start:position]
+        elif key == id_key:
+            request_id = raw[start:position]
     if position != end:
         raise UnusualMessageError
-    return Route(texts[1], texts[2], texts[id_field])
+    return Route(name.decode(), version.decode(), request_id.decode())
 
 
 def fields(raw: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:

@@ -35,17 +35,23 @@ class Region:
         """Return bytes of the region, as a copy. Raises InvalidInput when it has not so many."""
         data = bytearray(self._checked(offset, size))
         with self._opened(os.O_RDONLY) as file:
-            if os.preadv(file, [data], self.offset + offset) < size:
-                raise self._wrong("became shorter")
+            done = 0
+            while done < size:  # one call moves 2 GiB at most
+                got = os.preadv(file, [memoryview(data)[done:]], self.offset + offset + done)
+                if not got:
+                    raise self._wrong("became shorter")
+                done += got
         return data
 
-    def write(self, offset: int, size: int, data: bytes) -> None:
+    def write(self, offset: int, size: int, data: bytes | bytearray) -> None:
         """Put bytes into the `size` bytes of the region that begin at `offset`. Raises InvalidInput when there is too little room."""
         self._checked(offset, size)
         if len(data) > size:
             raise self._wrong(f"has {size} bytes for a tensor of {len(data)}")
         with self._opened(os.O_RDWR) as file:
-            os.pwrite(file, data, self.offset + offset)
+            done = 0
+            while done < len(data):  # as in `read`
+                done += os.pwrite(file, memoryview(data)[done:], self.offset + offset + done)
 
     def _checked(self, offset: int, size: int) -> int:
         if offset < 0 or size < 0 or offset + size > self.size:
@@ -68,6 +74,8 @@ class Region:
             if facts.st_size < self.offset + self.size:
                 raise self._wrong(f"ends beyond its object, which has {facts.st_size} bytes")
             yield file
+        except OSError as error:
+            raise self._wrong(f"cannot be used: {error.strerror}") from None
         finally:
             os.close(file)
 

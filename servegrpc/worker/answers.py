@@ -14,6 +14,7 @@ from servegrpc.errors import Code, HandlerError, InvalidHandlerResult, InvalidIn
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import About, Codec
 from servegrpc.worker.context import RequestProcessor
+from servegrpc.worker.ts.util import PredictionException
 
 LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 TRAILER_KEY = re.compile(r"(?!grpc-)[0-9a-z_.\-]+(?<!-bin)")
@@ -63,7 +64,10 @@ class Answers:
 
     def decode(self, item: Item, *, borrow: bool = False) -> object:
         """Return the row of a request. Raises InvalidInput."""
-        return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
+        try:
+            return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
+        except MemoryError:
+            raise InvalidInput("the inputs take more memory than the worker can get") from None
 
     def message(self, item: Item, value: object, took: Took) -> Reply:
         """Return a message of a request's stream.
@@ -117,7 +121,7 @@ class Answers:
 
     def _told(self, error: BaseException) -> HandlerError:
         code = getattr(error, "error_code", None)
-        if isinstance(code, int) and type(error).__name__ == "PredictionException":  # the handler's own word to its callers
+        if isinstance(error, PredictionException) and isinstance(code, int):  # the handler's own word to its callers
             said = text(getattr(error, "message", error))
             told = HandlerError(said, prediction_message=said, prediction_code=code)
             told.code = http_code(code)

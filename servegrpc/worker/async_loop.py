@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
-from servegrpc.errors import InvalidHandlerResult, InvalidInput
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, ResponseTimeout, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
 from servegrpc.worker.context import Context, distinct
-from servegrpc.worker.inbox import Inbox, Message
+from servegrpc.worker.inbox import Inbox, Message, sign_seconds
 from servegrpc.worker.loader import Entry
 
 Key = tuple[int, int]  # ticket and index
 
 
 class AsyncLoop:
-    """Runs an `async def handle`, once for each request, with a copy of the context. Replies of one turn of the loop leave together."""
+    """Runs an `async def handle`, once for each request, with a copy of the context. Replies of one turn of the loop leave together.
 
-    def __init__(self, channel: Channel, entry: Entry, answers: Answers, context: Context) -> None:
+    A call that takes one answer may take the response timeout; a stream may be silent for as long as its caller waits. That the loop is not
+    blocked the server hears about once a second.
+    """
+
+    def __init__(
+        self, channel: Channel, entry: Entry, answers: Answers, context: Context, response_timeout_seconds: float = math.inf
+    ) -> None:
         self._channel = channel
         self._entry = entry
         self._answers = answers
@@ -31,6 +38,8 @@ class AsyncLoop:
         self._calls: dict[Key, AsyncCall] = {}
         self._request_ids: set[str] = set()  # of the requests at work
         self._replies: list[Reply] = []
+        self._timeout_seconds = response_timeout_seconds
+        self._signing = False
         self._times = PredictionTimes(context)
         self._stopping = False
 
@@ -58,6 +67,8 @@ class AsyncLoop:
         elif isinstance(message, Batch):
             for index, item in enumerate(message.items):
                 self._calls[message.ticket, index] = AsyncCall(item, asyncio.create_task(self._run((message.ticket, index), item)))
+            if not self._signing:
+                self._sign()
         elif isinstance(message, Control):
             self._obey(message)
 
@@ -71,6 +82,26 @@ class AsyncLoop:
             call = self._calls.get((int(str(message.body.get("ticket"))), int(str(message.body.get("index")))))
             if call:
                 call.set_flags(int(str(message.body.get("flags"))))
+
+    def _sign(self) -> None:
+        """End what takes too long, and give a sign of life; once a second or so, while there are calls."""
+        now = monotonic()
+        for key, call in list(self._calls.items()):
+            if not call.item.streamed and now >= call.began + self._timeout_seconds:
+                self._end_late(key, call)
+        self._signing = bool(self._calls)
+        if self._signing:
+            self._channel.send_replies(0, [])
+            asyncio.get_running_loop().call_later(sign_seconds(self._timeout_seconds), self._sign)
+
+    def _end_late(self, key: Key, call: AsyncCall) -> None:
+        """Answer a call that takes too long, whatever becomes of its task."""
+        timeout = f"{self._timeout_seconds:g}s"
+        late = ResponseTimeout(f"the handler took longer than {timeout}, and was cancelled", response_timeout=timeout)
+        del self._calls[key]
+        call.cancel()
+        self._reply(key, self._answers.reply(call.item, late, Took()))
+        self._stop_if_done()
 
     def _stop_if_done(self) -> None:
         if self._stopping and not self._calls and not self._end.done():
@@ -88,20 +119,21 @@ class AsyncLoop:
         call.on_send = lambda value: self._message(key, item, value, started)
         try:
             outcome = caller_left() if call.left else await self._outcome(call, context)
-        except (InvalidInput, InvalidHandlerResult) as error:
+        except (InvalidInput, InvalidHandlerResult, SlowReader) as error:
             outcome = error
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
             outcome = caller_left() if call.left else self._answers.handler_error(error, [item])
         if isinstance(outcome, Exception) and call.left:
             outcome = caller_left()
+        elif call.slow:
+            outcome = call.slow  # whatever the handler has made of it: there is a gap
         call.on_send = _nobody  # a task of the handler's own may send yet
         responses, ended = context.responses(), monotonic_ns()
         self._times.add(started, ended)
-        reply = self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None)
-        del self._calls[key]
         self._request_ids.remove(request_id)
-        self._reply(key, reply)
-        self._stop_if_done()
+        if self._calls.pop(key, None):  # else it has taken too long, and was answered
+            self._reply(key, self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None))
+            self._stop_if_done()
 
     async def _outcome(self, call: AsyncCall, context: Context) -> object:
         results = self._entry([self._answers.decode(call.item)], context)
@@ -154,6 +186,8 @@ class AsyncCall:
     def __init__(self, item: Item, task: asyncio.Task[None]) -> None:
         self.item = item
         self.left = self.started = False
+        self.began = monotonic()
+        self.slow: SlowReader | None = None  # set when a message could not be sent
         self.can_take = asyncio.Event()
         self.can_take.set()
         self.on_send: Callable[[object], None] = _nobody
@@ -164,8 +198,12 @@ class AsyncCall:
         if flags & LEFT:
             self.left = True
             if self.started:  # else it would never run, and never answer
-                self._task.cancel()
+                self.cancel()
         (self.can_take.clear if flags & PAUSED else self.can_take.set)()
+
+    def cancel(self) -> None:
+        """Cancel its task."""
+        self._task.cancel()
 
     def has_left(self, position: int) -> bool:  # noqa: ARG002 - the batch has one request
         """Whether the caller waits no more."""
@@ -176,10 +214,20 @@ class AsyncCall:
         return self.item.deadline
 
     def send(self, results: object) -> None:
-        """Send the caller a message, if it takes a stream."""
+        """Send the caller a message, if it takes a stream. It cannot wait: raises SlowReader when the caller has fallen behind.
+
+        Raises RequestCancelled when the caller has left.
+        """
         (value,) = check_count(results, 1)
-        if self.item.streamed:
-            self.on_send(value)
+        if not self.item.streamed:
+            return
+        if self.left:
+            raise caller_left()
+        if not self.can_take.is_set():
+            self.slow = SlowReader("the caller reads too slowly for a handler that sends without waiting")
+        if self.slow:
+            raise self.slow
+        self.on_send(value)
 
 
 def _nobody(value: object) -> None:

@@ -12,10 +12,11 @@ from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import log_trace
 from servegrpc.worker.context import Context
+from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
 from servegrpc.worker.runner import Runner
 
-HOLD_NANOSECONDS = 200_000  # how long the reply of one call may wait for that of the next
+HOLD_NANOSECONDS = 500_000  # how long the reply of one call may wait for that of the next
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
@@ -26,6 +27,7 @@ class BatchLoop:
 
     def __init__(self, channel: Channel, runner: Runner, batch_size: int) -> None:
         self.channel = channel
+        self.joins = isinstance(runner.entry, Joined)
         self._waiting = threading.Lock()
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner

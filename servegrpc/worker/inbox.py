@@ -7,7 +7,14 @@ from collections.abc import Callable
 
 from servegrpc.engine.channel import Batch, Channel, ChannelError, Control, Kind, Replies
 
+SIGN_SECONDS = 1.0  # from one sign of life to the next
+
 Message = Batch | Replies | Control | ChannelError | None  # None: the server is gone
+
+
+def sign_seconds(response_timeout_seconds: float) -> float:
+    """Return how often a live worker says that it works, by an empty message of replies when it has none to send."""
+    return min(SIGN_SECONDS, response_timeout_seconds / 10)
 
 
 class Inbox:

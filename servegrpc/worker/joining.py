@@ -1,12 +1,11 @@
 """Joins requests along the first dimension for handlers whose model declares its tensors as batchable, and splits the results.
 
-The runner calls a `Joined` in place of the handler. Whose request it was is kept: what is wrong with one refuses that one only.
+The runner asks which requests go together, and calls a `Joined` in place of the handler with each group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from inspect import isgeneratorfunction
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,14 +14,14 @@ from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.tensors import Declaration, TensorSpec
 from servegrpc.values import BYTES
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import Entry, borrows_inputs
+from servegrpc.worker.loader import Entry, borrows_inputs, yields
 
 Row = Mapping[str, object]
 
 
 def joined(entry: Entry, declared: Declaration, batch_size: int) -> Entry:
     """Return the entry that joins requests; the same entry when the model does not say that they may be, or when it yields."""
-    return Joined(entry, declared, batch_size) if declared.batchable and not isgeneratorfunction(entry) else entry
+    return Joined(entry, declared, batch_size) if declared.batchable and not yields(entry) else entry
 
 
 class Joined:
@@ -34,41 +33,33 @@ class Joined:
         self._declared = declared
         self._batch_size = batch_size
 
-    def __call__(self, rows: object, context: Context) -> list[object]:
-        """Return one result per request, each with as many rows as its inputs have, or the error that it alone ends with."""
-        checked: Sequence[Row] = rows  # type: ignore[assignment]  # the runner gives a list of rows; each is checked next
-        results: list[object] = [None] * len(checked)
-        sizes: dict[int, int] = {}
-        for index, row in enumerate(checked):
+    def groups(self, rows: Mapping[int, object], refused: dict[int, object]) -> list[list[int]]:
+        """Return which requests, by index, go together: those of one shape, as many as fit; those not as declared go to `refused`."""
+        groups: list[list[int]] = []
+        open_groups: dict[object, tuple[list[int], int]] = {}
+        for index, row in rows.items():
             try:
-                sizes[index] = self._size(row)
+                size = self._size(row)  # type: ignore[arg-type]  # each dialect's rows are mappings
             except InvalidInput as error:
-                results[index] = error
-        groups = self._groups(checked, sizes)
-        for group in groups:
-            try:
-                for index, result in self._run(checked, sizes, group, context):
-                    results[index] = result
-            except Exception as error:
-                if len(groups) == 1:
-                    raise
-                for index in group:  # the others have their results
-                    results[index] = error
-        return results
+                refused[index] = error
+                continue
+            key = self._shape_key(row)  # type: ignore[arg-type]  # as above
+            group, held = open_groups.get(key, ([], 0))
+            if not group or held + size > self._batch_size:
+                group, held = [], 0
+                groups.append(group)
+            group.append(index)
+            open_groups[key] = group, held + size
+        return groups
 
-    def _run(self, rows: Sequence[Row], sizes: Mapping[int, int], group: Sequence[int], context: Context) -> Iterator[tuple[int, object]]:
-        try:
-            returned = self._entry([self._join([rows[index] for index in group])], context)
-        except InvalidInput as error:
-            if len(group) == 1:
-                yield group[0], error
-                return
-            for index in group:  # one by one, which tells whose it was
-                yield from self._run(rows, sizes, [index], context)
-            return
+    def __call__(self, rows: object, context: Context) -> list[object]:
+        """Run the requests of one group: return one result for each, with as many rows as its inputs have."""
+        group: Sequence[Row] = rows  # type: ignore[assignment]  # the runner gives a list of rows, which `groups` has checked
+        sizes = [self._size(row) for row in group]  # before the handler can change its inputs
+        returned = self._entry([self._join(group)], context)
         if not isinstance(returned, list) or len(returned) != 1:
             raise InvalidHandlerResult("the handler must return a list with one result: the joined requests are one row")
-        yield from zip(group, self._split(returned[0], [sizes[index] for index in group]), strict=True)
+        return self._split(returned[0], sizes)
 
     def _size(self, row: Row) -> int:
         """Return how many rows a request has. Raises InvalidInput naming the input that is not as declared."""
@@ -87,20 +78,6 @@ class Joined:
         if size > self._batch_size:
             raise InvalidInput(f"the request has {size} rows; the model takes at most {self._batch_size}", field="inputs")
         return size
-
-    def _groups(self, rows: Sequence[Row], sizes: Mapping[int, int]) -> list[list[int]]:
-        """Return which requests go together: those of one shape, as many as fit."""
-        groups: list[list[int]] = []
-        open_groups: dict[object, tuple[list[int], int]] = {}
-        for index, size in sizes.items():
-            key = self._shape_key(rows[index])
-            group, held = open_groups.get(key, ([], 0))
-            if not group or held + size > self._batch_size:
-                group, held = [], 0
-                groups.append(group)
-            group.append(index)
-            open_groups[key] = group, held + size
-        return groups
 
     def _shape_key(self, row: Row) -> object:
         there = [(name, spec) for name, spec in self._declared.inputs.items() if row.get(name) is not None]

@@ -1,8 +1,8 @@
 """Finds and initializes the handler of a model, by TorchServe's rules (`ts/model_loader.py`).
 
 `module[:function]`: a module-level function of that name (default `handle`) wins; else the module's only class, whose `initialize`
-is called and whose `handle` is the entry point. A name without a file in the archive is one of our default handlers, or a module that is
-installed. An envelope, where the model asks for one, wraps the entry point.
+is called and whose `handle` is the entry point. A name without a file in the archive is one of our default handlers, or a module,
+`package.module` too, that is in the archive or installed. An envelope, where the model asks for one, wraps the entry point.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import yaml
 
 from servegrpc.worker import ts_alias
 from servegrpc.worker.context import Context
-from servegrpc.worker.handler_metrics import process
+from servegrpc.worker.handler_metrics import HandlerMetrics, process
 from servegrpc.worker.ts.util import list_classes_from_module
 from servegrpc.worker.ts_names import DEFAULT_HANDLERS, ENVELOPES, REFUSED
 
@@ -59,8 +59,18 @@ def borrows_inputs(entry: Entry) -> bool:
 
 def is_async(entry: Entry) -> bool:
     """Return whether an entry point is `async def`, a coroutine or an asynchronous generator."""
-    called = entry if inspect.isroutine(entry) else type(entry).__call__
+    called = _called(entry)
     return inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+
+
+def yields(entry: Entry) -> bool:
+    """Return whether an entry point is a generator, asynchronous or not."""
+    called = _called(entry)
+    return inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+
+
+def _called(entry: Entry) -> Entry:
+    return entry if inspect.isroutine(entry) else type(entry).__call__
 
 
 def _declare_metrics(folder: Path, context: Context) -> None:
@@ -68,18 +78,25 @@ def _declare_metrics(folder: Path, context: Context) -> None:
 
     With `declaredMetricsOnly`, other metrics are dropped.
     """
-    file = folder / "metrics.yaml"
-    packed = None
-    if file.is_file():
-        try:
-            packed = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, ValueError) as error:
-            log.warning("metrics.yaml is not read: %s", error)
-    if not isinstance(packed, Mapping) or "model_metrics" not in packed:  # a file of that name may be about something else
-        packed = context.model_yaml_config.get("metricsConfig")
-    if packed is not None:
-        context.metrics.declare(packed)
-        context.metrics.only_declared = context.model_yaml_config.get("declaredMetricsOnly") is True
+    config = context.model_yaml_config
+    declared = _declare_packed(folder / "metrics.yaml", context.metrics)
+    if not declared and config.get("metricsConfig") is not None:
+        context.metrics.declare(config["metricsConfig"])
+        declared = True
+    context.metrics.only_declared = declared and config.get("declaredMetricsOnly") is True
+
+
+def _declare_packed(file: Path, metrics: HandlerMetrics) -> bool:
+    """Declare what a metrics.yaml has, if it is one that can be used: TorchServe reads none in an archive, so it may be anything."""
+    try:
+        packed = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not isinstance(packed, Mapping) or "model_metrics" not in packed:
+            return False
+        metrics.declare(packed)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError) as error:
+        log.warning("metrics.yaml is not used: %s", error)
+        return False
+    return True
 
 
 def _load_entry(folder: Path, handler: str, context: Context) -> Entry:
@@ -87,16 +104,20 @@ def _load_entry(folder: Path, handler: str, context: Context) -> Entry:
     module = _import(folder, PurePosixPath(name.removesuffix(".py")))
     found = getattr(module, attribute or "handle", None)
     if found is not None and not inspect.isclass(found):
-        started = found(None, context)  # a function initializes itself when it is called without data; one that yields does not
-        if inspect.iscoroutine(started):
-            asyncio.run(started)
+        _finish(found(None, context))  # a function initializes itself when it is called without data; one that yields does not
         return cast("Entry", found)
     service: Any = _service_class(module, attribute, found)()  # a user's object
     if not callable(getattr(service, "handle", None)):
         raise LoadError(f"class {type(service).__name__} in {module.__name__}.py has no method handle(data, context).")
     if callable(getattr(service, "initialize", None)):
-        service.initialize(context)
+        _finish(service.initialize(context))
     return cast("Entry", service.handle)  # after initialize, which may replace it
+
+
+def _finish(started: object) -> None:
+    """Run what an `async def` has begun to its end."""
+    if inspect.iscoroutine(started):
+        asyncio.run(started)
 
 
 def _service_class(module: ModuleType, attribute: str, found: type | None) -> type:
@@ -130,9 +151,21 @@ def _import(folder: Path, path: PurePosixPath) -> ModuleType:
         return importlib.import_module(f"servegrpc.handlers.{name}")
     if reason := REFUSED.get(f"ts.torch_handler.{name}"):
         raise LoadError(f'the default handler "{name}" is not here: {reason}.')
-    if name.isidentifier() and importlib.util.find_spec(name) is not None:  # a package in the archive, or installed
+    if _is_module(name):  # a package in the archive, or installed
         return importlib.import_module(name)
     raise LoadError(f'there is no {name}.py in the archive, and no default handler "{name}".')
+
+
+def _is_module(name: str) -> bool:
+    """Return whether there is a module of that name, which may have dots; the packages around it are imported."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if f"{name}.".startswith(f"{error.name}."):  # it, or a package around it, is not there; else one of these cannot be imported
+            return False
+        raise
 
 
 def _import_file(name: str, file: Path) -> ModuleType:
@@ -168,7 +201,14 @@ def _describe(error: BaseException, folder: Path) -> str:
         return f"{Path(error.filename).name}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     own = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
     where = f"{Path(own[-1].filename).relative_to(folder)}, line {own[-1].lineno}: " if own else ""
-    return f"{where}{type(error).__name__}: {error}{_advice(error)}{_cause(error)}".replace(f"{folder}/", "")
+    return f"{where}{_named(error, folder)}{_advice(error)}{_cause(error, folder)}".replace(f"{folder}/", "")
+
+
+def _named(error: BaseException, folder: Path) -> str:
+    """Return an error's class and message, in which Python has put the path of the module that lacks a name."""
+    path = getattr(error, "path", None) if isinstance(error, ImportError) else None
+    said = f"{type(error).__name__}: {error}"
+    return said.replace(f" ({path})", "") if path and not Path(path).is_relative_to(folder) else said
 
 
 def _advice(error: BaseException) -> str:
@@ -179,7 +219,7 @@ def _advice(error: BaseException) -> str:
     return f"; install {package} where the server runs, or name it in the archive's requirements.txt"
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, folder: Path) -> str:
     """Return what an error was raised from, where a handler says so with `raise … from …`."""
     cause = error.__cause__
-    return "" if cause is None else f" (from {type(cause).__name__}: {cause})"
+    return "" if cause is None else f" (from {_named(cause, folder)})"

@@ -31,7 +31,7 @@ from servegrpc.worker.async_loop import AsyncLoop
 from servegrpc.worker.batch_loop import SERVER_GONE, BatchLoop
 from servegrpc.worker.context import Context
 from servegrpc.worker.joining import joined
-from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler
+from servegrpc.worker.loader import Entry, borrows_inputs, describe, is_async, load_handler, yields
 from servegrpc.worker.runner import STALL_SECONDS, Runner
 from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
@@ -56,6 +56,7 @@ class LoadSpec(TypedDict):
     batch_size: int
     gpu: int | None
     threads: int
+    response_timeout: float  # seconds
 
 
 class Loop(Protocol):
@@ -103,7 +104,9 @@ def _serve(channel: Channel) -> int:
 def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     folder = Path(spec["folder"])
     os.chdir(folder)
-    sys.path[:0] = [str(folder), *spec["python_path"]]
+    sys.path[:0] = found_first = [str(folder), *spec["python_path"]]
+    outer = filter(None, [os.environ.get("PYTHONPATH")])  # the environment is not a setting here, but what the handler's children get
+    os.environ["PYTHONPATH"] = os.pathsep.join([*found_first, *outer])
     torch.set_num_threads(spec["threads"])
     config = yaml.safe_load(spec["model_config"])
     context = Context(
@@ -117,27 +120,28 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
     )
     try:
         entry = load_handler(folder, spec["handler"], context)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a handler's code may raise anything while it loads
+    except BaseException as error:  # noqa: BLE001 - a handler's code may raise anything while it loads
         channel.send(
             Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
         )
         return None
     loop, slots = _loop(channel, spec, entry, context)
-    channel.send(Kind.LOADED, {"slots": slots})
+    joins = isinstance(loop, BatchLoop) and loop.joins
+    channel.send(Kind.LOADED, {"slots": slots, "yields": isinstance(loop, StepLoop) or yields(entry), "joins": joins})
     return loop
 
 
 def _loop(channel: Channel, spec: LoadSpec, entry: Entry, context: Context) -> tuple[Loop, int]:
     """Return the loop that fits the handler, and how many requests it works on at once; 0 for one batch at a time."""
-    codecs = worker_codecs(context.model_yaml_config)
+    codecs = worker_codecs(context.model_yaml_config, spec["batch_size"])
     answers = Answers(codecs, spec["model_name"], spec["model_version"], spec["worker_id"], spec["expose_errors"])
-    service = getattr(entry, "__self__", None)
+    service, timeout = getattr(entry, "__self__", None), spec["response_timeout"]
     if isinstance(service, StepHandler):
-        return StepLoop(channel, service, answers, context), spec["batch_size"]
+        return StepLoop(channel, service, answers, context, timeout), spec["batch_size"]
     if context.model_yaml_config.get("continuousBatching") is True:
-        return StepLoop(channel, CalledSteps(entry, context), answers, context), spec["batch_size"]
+        return StepLoop(channel, CalledSteps(entry, context), answers, context, timeout), spec["batch_size"]
     if is_async(entry):
-        return AsyncLoop(channel, entry, answers, context), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
+        return AsyncLoop(channel, entry, answers, context, timeout), spec["batch_size"] if spec["batch_size"] > 1 else ASYNC_REQUESTS
     isolate = context.model_yaml_config.get("isolateErrors") is True
     stall_seconds = math.inf if context.model_yaml_config.get("onSlowReader") == "pause" else STALL_SECONDS
     entry = joined(entry, declaration_or_none(context.model_yaml_config), spec["batch_size"])

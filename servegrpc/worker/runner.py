@@ -5,7 +5,7 @@ Whatever a handler or a request does wrong ends as the Reply of the requests con
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, monotonic_ns
 
@@ -16,8 +16,10 @@ from servegrpc.reply import Reply
 from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
 from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
 from servegrpc.worker.context import Context, RequestProcessor, all_distinct
+from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
 
+NOTHING_DECODED: Mapping[int, object] = {}
 STALL_SECONDS = 10.0  # how long the handler waits for a caller who takes nothing, unless the model says to pause
 
 
@@ -25,7 +27,8 @@ STALL_SECONDS = 10.0  # how long the handler waits for a caller who takes nothin
 class Runner:
     """One loaded handler. With `borrow` it gets large inputs as views of shared memory, valid until it returns.
 
-    With `isolate`, requests of a batch on which it raises are run again one by one, so that those it can answer are answered.
+    With `isolate`, requests of a batch on which it raises are run again one by one, so that those it can answer are answered. Requests
+    that are joined run group by group, each answered when it is done.
     `stall_seconds` is how long it waits for a caller that shares its batch with nobody and takes nothing.
     """
 
@@ -38,62 +41,85 @@ class Runner:
 
     def run(self, items: Sequence[Item], outlet: Outlet, first_index: int = 0) -> list[Reply]:
         """Run the requests whose indexes begin at `first_index`; returns the final replies that have not been sent, in order."""
+        batch = dict(enumerate(items, first_index))
+        if not isinstance(self.entry, Joined):
+            return self._run(batch, outlet)
+        refused: dict[int, object] = {}
+        rows = self._rows(batch, outlet, refused)
+        groups = self.entry.groups(rows, refused)
+        replies = [self._final(index, batch[index], outcome, Took()) for index, outcome in refused.items()]
+        for group in groups:
+            if replies:
+                outlet.send(replies)
+            replies = self._run({index: batch[index] for index in group}, outlet, rows)
+        return replies
+
+    def _run(self, batch: Mapping[int, Item], outlet: Outlet, decoded: Mapping[int, object] = NOTHING_DECODED) -> list[Reply]:
+        """Run requests, given by index, by one call of the handler; by further ones without those it refuses. Does as `run`."""
         outcomes: dict[int, object] = {}
-        live = list(range(len(items)))
+        live: list[int] = []
         took = Took()
-        while live:
-            rows = self._decode(items, live, outcomes, outlet, first_index)
-            call = BatchCall([items[index] for index in live], [first_index + index for index in live], outlet, self._send)
+        while rows := self._rows(batch, outlet, outcomes, decoded):
+            live = list(rows)
+            call = BatchCall([batch[index] for index in live], live, outlet, self._send)
             started = monotonic_ns()
             try:
-                results = self._call(rows, call) if live else []
+                results = self._call(list(rows.values()), call)
             except InvalidInput as error:
                 row = refused_row(error, len(live))
-                if row is not None and not call.sent:
-                    outcomes[live.pop(row)] = error  # that row alone is refused; the others are run again
+                if isinstance(self.entry, Joined):  # it knows no rows of requests
+                    if self._may_run_apart(call):
+                        return self._run_apart(batch, outlet)
+                elif row is not None and not call.sent:
+                    outcomes[live[row]] = error  # that row alone is refused; the others are run again
                     continue
+                results = call.outcomes(error)
+            except RequestCancelled as error:
                 results = call.outcomes(error)
             except (Exception, GeneratorExit) as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
                 told = self.answers.handler_error(error, call.items)
-                if self.isolate and len(live) > 1 and not call.sent:
-                    return self._run_apart(items, outlet, first_index)
+                if self.isolate and self._may_run_apart(call):
+                    return self._run_apart(batch, outlet)
                 results = call.outcomes(told)
             took = Took(monotonic_ns() - started, len(live))
             outcomes.update(zip(live, results, strict=True))
             call.open.clear()  # a thread of the handler's own may send yet
             break
-        replies = []
-        for index, item in enumerate(items):
-            if outcomes[index] is not SENT:
-                position = live.index(index) if self._responses() and index in live else -1
-                reply = self._final(item, outcomes[index], took, position)
-                reply.index = first_index + index
-                replies.append(reply)
-        return replies
+        responses = dict(zip(live, self.context.responses(), strict=False))  # a handler may have set others
+        final = ((index, item, outcomes[index]) for index, item in batch.items())
+        return [self._final(index, item, outcome, took, responses.get(index)) for index, item, outcome in final if outcome is not SENT]
 
-    def _run_apart(self, items: Sequence[Item], outlet: Outlet, first_index: int) -> list[Reply]:
+    def _may_run_apart(self, call: BatchCall) -> bool:
+        """Whether the handler may be called again with each request: none has got a part of its answer, or is of a sequence with state."""
+        key = self.context.header_key_sequence_id
+        return len(call.items) > 1 and not call.sent and all(name != key for item in call.items for name, _ in item.headers)
+
+    def _run_apart(self, batch: Mapping[int, Item], outlet: Outlet) -> list[Reply]:
         """Run each request by itself, and answer it at once: the time-out counts from one answer to the next."""
-        for index, item in enumerate(items, first_index):
-            if replies := self.run([item], outlet, index):
+        for index, item in batch.items():
+            if replies := self._run({index: item}, outlet):
                 outlet.send(replies)
         return []
 
-    def _decode(
-        self, items: Sequence[Item], live: list[int], outcomes: dict[int, object], outlet: Outlet, first_index: int
-    ) -> list[object]:
-        """Return the rows of the items; one that cannot be decoded, or that nobody waits for, leaves `live` for `outcomes`."""
-        rows: list[object] = []
+    def _rows(
+        self, batch: Mapping[int, Item], outlet: Outlet, outcomes: dict[int, object], decoded: Mapping[int, object] = NOTHING_DECODED
+    ) -> dict[int, object]:
+        """Return the rows of the requests that have no outcome yet; one is that it cannot be decoded, or that nobody waits.
+
+        Those that are `decoded` are taken from there.
+        """
+        rows: dict[int, object] = {}
         now = monotonic()
-        for index in list(live):
-            item = items[index]
+        for index, item in batch.items():
+            if index in outcomes:
+                continue
             try:
                 if item.deadline <= now:
                     raise RequestExpired("the deadline passed before the handler got the request; it was not run")
-                if outlet.flags(first_index + index) & LEFT:
+                if outlet.flags(index) & LEFT:
                     raise RequestCancelled("the caller left before the handler got the request; it was not run")
-                rows.append(self.answers.decode(item, borrow=self.borrow))
+                rows[index] = decoded[index] if index in decoded else self.answers.decode(item, borrow=self.borrow)
             except (InvalidInput, RequestExpired, RequestCancelled) as error:
-                live.remove(index)
                 outcomes[index] = error
         return rows
 
@@ -154,27 +180,28 @@ class Runner:
                 return []
             try:
                 reply = self.answers.message(item, entry, took)
+                reply.index = call.indexes[position]
             except ServeError as error:
                 return self._replies_to(call, position, error, took)
         else:
             outcome = entry.value if isinstance(entry, Last) else call.outcome(position, entry if isinstance(entry, Exception) else None)
-            reply = self._final(item, outcome, took, position)
+            responses = self.context.responses()
+            processor = responses[position] if position < len(responses) else None
+            reply = self._final(call.indexes[position], item, outcome, took, processor)
             call.open.discard(position)
-        reply.index = call.indexes[position]
         return [reply]
 
-    def _final(self, item: Item, outcome: object, took: Took, position: int) -> Reply:
+    def _final(self, index: int, item: Item, outcome: object, took: Took, processor: RequestProcessor | None = None) -> Reply:
         if isinstance(outcome, Exception) and not isinstance(outcome, ServeError):
             outcome = self.answers.handler_error(outcome, [item])
-        responses = self._responses()
-        return self.answers.reply(item, outcome, took, responses[position] if 0 <= position < len(responses) else None)
-
-    def _responses(self) -> Sequence[RequestProcessor]:
-        """What the handler has set on its responses; nothing for most batches."""
-        return self.context.responses()
+        reply = self.answers.reply(item, outcome, took, processor)
+        reply.index = index
+        return reply
 
     def _send(self, call: BatchCall, results: object) -> None:
-        """Send one message to each caller that takes a stream, from within the handler."""
+        """Send one message to each caller that takes a stream, from within the handler. Raises RequestCancelled when nobody waits more."""
+        if call.open and all(call.items[position].streamed and call.has_left(position) for position in call.open):
+            raise caller_left()
         took = Took(0, len(call.items))
         replies = []
         for position, value in enumerate(check_count(results, len(call.items))):

@@ -5,10 +5,11 @@ admit what has come ─► step(all that can take a message) ─► one message 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
 from servegrpc.errors import InvalidHandlerResult, InvalidInput, ServeError
@@ -17,8 +18,8 @@ from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
-from servegrpc.worker.context import Context, distinct
-from servegrpc.worker.inbox import Inbox, Message
+from servegrpc.worker.context import Callers, Context, RequestProcessor, distinct
+from servegrpc.worker.inbox import Inbox, Message, sign_seconds
 from servegrpc.worker.loader import Entry
 
 
@@ -32,26 +33,35 @@ class LiveRequest:
     request: StepRequest
     since: int  # nanoseconds
     flags: int = 0
+    ended: bool = False
     last: object = NOTHING  # for a caller that takes one answer only
 
 
 class StepLoop:
-    """Drives a StepHandler. Replies gather in `_replies` and leave together."""
+    """Drives a StepHandler. Replies gather in `_replies` and leave together. No step, and no start, may take the response timeout."""
 
-    def __init__(self, channel: Channel, handler: StepHandler, answers: Answers, context: Context) -> None:
+    def __init__(
+        self, channel: Channel, handler: StepHandler, answers: Answers, context: Context, response_timeout_seconds: float = math.inf
+    ) -> None:
         self._channel = channel
         self._handler = handler
         self._answers = answers
         self._context = context
         self._live: list[LiveRequest] = []
         self._replies: list[Reply] = []
+        self._sign_seconds = sign_seconds(response_timeout_seconds)
+        self._sign_at = 0.0
         self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._told: dict[tuple[object, object], int] = {}  # flags of requests, by ticket and index, that are not taken in yet
+        self._active: Sequence[LiveRequest] = ()  # those of the step that runs
         self._times = PredictionTimes(context)
         self._stopping = False
+        if isinstance(handler, CalledSteps):
+            handler.callers = self
 
     def serve(self) -> int:
         """Serve until the end; returns the exit code. Raises ChannelError."""
-        Inbox(self._channel, self._messages.put)
+        Inbox(self._channel, self._deliver)
         while True:
             ready = self._ready()
             if ready and self._messages.empty():
@@ -66,6 +76,29 @@ class StepLoop:
                 return SERVER_GONE
             self._take(message)
 
+    def has_left(self, position: int) -> bool:
+        """Whether the caller of a request of this step waits no more."""
+        live = self._active[position]
+        return bool((live.flags | self._told.get((live.ticket, live.index), 0)) & LEFT)
+
+    def deadline(self, position: int) -> float:
+        """Return a request's deadline, in monotonic seconds."""
+        return self._active[position].item.deadline
+
+    def send(self, results: object) -> None:
+        """Send each caller of this step that takes a stream a message, now."""
+        for position, result in enumerate(check_count(results, len(self._active))):
+            live = self._active[position]
+            if live.item.streamed and not live.ended and not self.has_left(position):
+                self._answer(live, result, len(self._active))
+        self._flush()
+
+    def _deliver(self, message: Message) -> None:
+        """Take a message in, on the thread that receives: what is said about a caller can be asked for while a step runs."""
+        if isinstance(message, Control) and message.kind is Kind.FLAG:
+            self._told[message.body.get("ticket"), message.body.get("index")] = int(str(message.body.get("flags")))
+        self._messages.put(message)
+
     def _ready(self) -> list[LiveRequest]:
         """Return the live requests that can take a message; those whose callers have left are ended."""
         for live in [live for live in self._live if live.flags & LEFT]:
@@ -78,15 +111,17 @@ class StepLoop:
         if isinstance(message, Batch):
             for index, item in enumerate(message.items):
                 self._start(message.ticket, index, item)
-            self._flush()
+                self._flush()
         elif isinstance(message, Control):
             if message.kind is Kind.STOP:
                 self._stopping = True
             elif message.kind is Kind.SEQUENCE_ENDED:
                 end_sequence(self._handler.handle, message)
             elif message.kind is Kind.FLAG:
+                key = message.body.get("ticket"), message.body.get("index")
+                self._told.pop(key, None)
                 for live in self._live:
-                    if (live.ticket, live.index) == (message.body.get("ticket"), message.body.get("index")):
+                    if (live.ticket, live.index) == key:
                         live.flags = int(str(message.body.get("flags")))
 
     def _start(self, ticket: int, index: int, item: Item) -> None:
@@ -104,26 +139,27 @@ class StepLoop:
             self._live.append(live)
 
     def _step(self, active: Sequence[LiveRequest]) -> None:
-        began = monotonic_ns()
+        self._active, began = active, monotonic_ns()
         try:
             entries = check_count(self._handler.step([live.request for live in active]), len(active))
         except Exception as error:  # noqa: BLE001 - as in `_start`
             told = error if isinstance(error, ServeError) else self._answers.handler_error(error, [live.item for live in active])
             entries = [told] * len(active)
         self._times.add(began, monotonic_ns())
-        for live, entry in zip(active, entries, strict=True):
-            self._answer(live, entry, len(active))
+        responses = self._context.responses()  # a handler may have set others
+        for position, (live, entry) in enumerate(zip(active, entries, strict=True)):
+            self._answer(live, entry, len(active), responses[position] if position < len(responses) else None)
 
-    def _answer(self, live: LiveRequest, entry: object, batch_size: int) -> None:
-        if entry is NOTHING:
+    def _answer(self, live: LiveRequest, entry: object, batch_size: int, response: RequestProcessor | None = None) -> None:
+        if entry is NOTHING or live.ended:
             return
         if isinstance(entry, Exception):
             self._end(live, entry if isinstance(entry, ServeError) else self._answers.handler_error(entry, [live.item]))
         elif isinstance(entry, Last):
-            self._end(live, entry.value)
+            self._end(live, entry.value, response)
         elif entry is FINISHED:
             single = InvalidHandlerResult("the handler's stream ended without a value") if live.last is NOTHING else live.last
-            self._end(live, ENDED if live.item.streamed else single)
+            self._end(live, ENDED if live.item.streamed else single, response)
         elif not live.item.streamed:
             live.last = entry
         else:
@@ -132,8 +168,9 @@ class StepLoop:
             except ServeError as error:
                 self._end(live, error)
 
-    def _end(self, live: LiveRequest, outcome: object, *, started: bool = True) -> None:
-        self._reply(live, self._answers.reply(live.item, outcome, Took(monotonic_ns() - live.since, len(self._live))))
+    def _end(self, live: LiveRequest, outcome: object, response: RequestProcessor | None = None, *, started: bool = True) -> None:
+        self._reply(live, self._answers.reply(live.item, outcome, Took(monotonic_ns() - live.since, len(self._live)), response))
+        live.ended = True
         if not started:
             return
         self._live.remove(live)
@@ -147,9 +184,10 @@ class StepLoop:
         self._replies.append(reply)
 
     def _flush(self) -> None:
-        if self._replies:
+        now = monotonic()
+        if self._replies or (self._live and now >= self._sign_at):
             self._channel.send_replies(0, self._replies)
-            self._replies = []
+            self._replies, self._sign_at = [], now + self._sign_seconds
         send_metrics(self._channel, self._context)
 
 
@@ -157,19 +195,20 @@ class CalledSteps(StepHandler):
     """TorchServe's contract of continuous batching: `handle` is called for each step with all live requests.
 
     `context.stopping_criteria` then says by position which streams end: a callable of the result returns True; without one, or when it
-    returns None, this was the only message.
+    returns None, this was the only message. What the handler sets on a response counts in the step that ends its stream.
     """
 
     def __init__(self, entry: Entry, context: Context) -> None:
         self.handle = entry  # type: ignore[assignment]  # any callable
         self._context = context
+        self.callers: Callers | None = None  # of the requests of a step
 
     def start(self, request: StepRequest) -> None:
         """Do nothing: the handler sees that it is new."""
 
     def step(self, active: Sequence[StepRequest]) -> Sequence[object]:
         """Call the handler."""
-        self._context.begin_batch([request.request_id for request in active], [request.headers for request in active])
+        self._context.begin_batch([request.request_id for request in active], [request.headers for request in active], self.callers)
         results = check_count(self.handle([request.data for request in active], self._context), len(active))
         return [self._entry(position, result) for position, result in enumerate(results)]
 

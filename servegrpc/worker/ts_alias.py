@@ -7,13 +7,14 @@ with a message that says so.
 
 from __future__ import annotations
 
+import dis
 import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from servegrpc.worker.ts_names import MODULES, REFUSED
 
@@ -41,13 +42,19 @@ class AliasModule(ModuleType):
             return value
         if name in self._submodules:
             return importlib.import_module(f"{self.__name__}.{name}")
-        if name.startswith("_"):
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         reason = REFUSED.get(f"{self.__name__}.{name}", "servegrpc has no such name")
-        raise ImportError(f"{self.__name__}.{name}: {reason}; {WHERE}.", name=self.__name__)
+        message = f"{self.__name__}.{name}: {reason}; {WHERE}."
+        if _imports(sys._getframe(1)):
+            raise ImportError(message, name=self.__name__)
+        raise AttributeError(message, name=name, obj=self)  # hasattr, and getattr with a default, take this alone for "no"
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._names, *self._submodules})
+
+
+def _imports(frame: FrameType) -> bool:
+    """Return whether a frame is at `from … import …`: Python would put words of its own in place of an AttributeError's."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_FROM"
 
 
 def _is_installed(target: str) -> bool:
@@ -69,6 +76,8 @@ class AliasFinder(MetaPathFinder, Loader):
         if fullname.partition(".")[0] not in self._roots:
             return None
         if fullname not in self.modules:
+            if sys._getframe(2).f_code.co_name != "_find_and_load_unlocked":  # importlib's import; others ask whether it is there
+                return None
             reason = REFUSED.get(fullname, "servegrpc has no such module")
             raise ModuleNotFoundError(f"{fullname}: {reason}; {WHERE}.", name=fullname)
         return ModuleSpec(fullname, self, origin="servegrpc", is_package=fullname in self._parents or not self.modules[fullname])

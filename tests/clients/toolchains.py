@@ -13,11 +13,18 @@ PICTURE = ROOT / "examples/digits/samples/three.png"
 
 
 def require(*needs):
-    """Skip the test where a program or file is not there; fail it where SERVEGRPC_REQUIRE_CLIENTS says that all should be."""
-    missing = [str(need) for need in needs if not (shutil.which(need) or Path(need).exists())]
+    """Skip the test where a program, file or library is not there; fail it where SERVEGRPC_REQUIRE_CLIENTS says that all should be."""
+    missing = [str(need) for need in needs if not is_there(need)]
     if missing:
-        outcome = pytest.fail if os.environ.get("SERVEGRPC_REQUIRE_CLIENTS") else pytest.skip
-        outcome(f"no {', '.join(missing)}; `make clients-install` gets it on Debian 12")
+        outcome = pytest.skip if os.environ.get("SERVEGRPC_REQUIRE_CLIENTS", "") in ("", "0") else pytest.fail
+        outcome(f"no {', '.join(missing)}; `make clients-install` gets it on Debian 12, or `make clients-test`")
+
+
+def is_there(need):
+    """A program, a file, or, as a tuple, a command that succeeds when a library is installed."""
+    if isinstance(need, tuple):
+        return shutil.which(need[0]) and subprocess.run(need, capture_output=True, check=False).returncode == 0
+    return shutil.which(need) or Path(need).exists()
 
 
 def run(*command, **kwargs):

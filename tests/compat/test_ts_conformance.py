@@ -1,4 +1,4 @@
-"""What docs/torchserve-conformance.md says is here can be imported, in a worker of a real server; what it says is not, cannot."""
+"""docs/torchserve-conformance.md has all that is here and is refused, and what it has can be imported, or cannot, in a real worker."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from servegrpc.client import CallError
+from servegrpc.compat_api.names import MODEL_ARCHIVER
+from servegrpc.worker.ts_names import MODULES, REFUSED
 
 PAGE = Path(__file__).parents[2] / "docs" / "torchserve-conformance.md"
 IMPORTS_ALL = """
@@ -22,7 +24,7 @@ def attempt(path):
     try:
         found = importlib.import_module(module)
         return f"found {getattr(found, name)!r}" if name else f"found {found!r}"
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         return str(error)
 
 def handle(data, context):
@@ -41,6 +43,21 @@ def table(heading):
 def answer(client, register):
     """What a handler of this code answers."""
     return lambda code, data=None: client.predict(register(code=code), data, timeout=60).output
+
+
+def public(modules):
+    """The names of a table of modules that are ours, by module; the page leaves out what other packages' modules hand on."""
+    ours = {module: sorted(name for name, target in names.items() if target.startswith("servegrpc.")) for module, names in modules.items()}
+    return {module: names for module, names in ours.items() if names}
+
+
+def test_page_has_all():
+    """The tables of what there is, and of what is refused → the page has the same, no more and no less."""
+    rows = [row for heading in ("ts", "model_archiver") for row, _ in table(heading)]
+    assert {module: names for [module], names, _ in rows} == public(MODULES) | public(MODEL_ARCHIVER)
+    names = {f"{module}.{name}" for [module], _, refused in rows for name in refused}
+    modules = {module for [[module], _], _ in table("Modules that are not here")}
+    assert names | modules == set(REFUSED)
 
 
 def test_all_is_here(answer):

@@ -33,7 +33,7 @@ class Events:
         self.exit = None
         self._changed = threading.Condition()
 
-    def ready(self, worker_id, slots):
+    def ready(self, worker_id, handler):
         self._note("ready")
 
     def measured(self, worker_id, records):

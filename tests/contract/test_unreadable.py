@@ -21,7 +21,7 @@ class Events:
     def __init__(self):
         self.is_ready, self.has_ended, self.exit = threading.Event(), threading.Event(), None
 
-    def ready(self, worker_id, slots):
+    def ready(self, worker_id, handler):
         self.is_ready.set()
 
     def exited(self, worker_id, exit_):

@@ -90,6 +90,43 @@ def test_cancelled_while_waiting(logging_server, stop_and_read, gate):
     assert sorted(line[1:] for line in lines) == [("gate", "CANCELLED", "left"), ("gate", "OK", "running")]
 
 
+def test_left_while_running(logging_server, stop_and_read, gates, tmp_path):
+    """A caller leaves, and another's deadline passes, while their requests run → their lines say so, at once."""
+    cancelled, late = gates(), gates()
+    with grpc.insecure_channel(logging_server.inference) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+        def ask(gate, request_id, timeout=None):
+            request = pb.PredictRequest(model_name="gate", inputs={"data": encode_value(gate.path)}, request_id=request_id)
+            call = stub.Predict.future(request, timeout=timeout)
+            gate.wait_entered()
+            return call
+
+        def logged(request_id):
+            return f"request_id={request_id}\n" in (tmp_path / "access.log").read_text()
+
+        ask(cancelled, "left").cancel()
+        until(lambda: logged("left"))
+        cancelled.open()
+        with pytest.raises(grpc.RpcError):
+            ask(late, "late", timeout=0.3).result()
+        until(lambda: logged("late"))
+        late.open()
+    lines = stop_and_read()
+    assert sorted(line[1:] for line in lines) == [("gate", "CANCELLED", "left"), ("gate", "DEADLINE_EXCEEDED", "late")]
+
+
+def test_too_large(start_server, archive, tmp_path):
+    """A message is over the limit → no line: gRPC has ended the call, and the server knows nothing of it."""
+    server = start_server("--access-log", tmp_path / "access.log", "--max-message-bytes", 100_000, archive("echo"))
+    with server.client(attempts=1) as client:
+        fails(client, "echo", b"x" * 200_000)
+        client.predict("echo", "x", request_id="next")
+    server.stop()
+    lines = [line for line in (tmp_path / "access.log").read_text().splitlines() if "/Predict " in line]
+    assert [line.rpartition("request_id=")[2] for line in lines] == ["next"]
+
+
 def test_standard_error(start_server, archive):
     """--access-log - → the lines are on standard error."""
     server = start_server("--access-log", "-", archive("echo"))

@@ -65,6 +65,15 @@ def fails(client):
     return run
 
 
+@pytest.mark.parametrize("method", ["Predict", "PredictStream"])
+def test_no_message(method, server, request):
+    """A call that ends without a request → INVALID_ARGUMENT; without the fast lane grpcio ends it, with UNIMPLEMENTED."""
+    lane = request.node.callspec.params["server"]
+    with grpc.insecure_channel(server.inference) as channel, pytest.raises(grpc.RpcError) as caught:
+        list(channel.stream_stream(f"/servegrpc.v1.InferenceService/{method}")(iter(()), timeout=20))
+    assert caught.value.code() is {"on": INVALID, "off": grpc.StatusCode.UNIMPLEMENTED}[lane]
+
+
 def test_unknown_model(fails, echo):
     """A model that is not there → NOT_FOUND naming it and those there are."""
     error = fails("predict", "nobody", "x")

@@ -5,11 +5,25 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.both_lanes
+
 LARGE_BYTES = 100_000
 FUNCTION = """
 def handle(data, context):
     return None if data is None else [type(row["data"]).__name__ for row in data]
 handle.borrow_inputs = True
+"""
+JOINED = """
+from servegrpc.handlers.rows import stack
+
+class Joined:
+    borrow_inputs = True
+
+    def handle(self, data, context):
+        rows = [row["data"] for row in data]
+        batch = stack(rows)
+        copied = batch.data_ptr() != rows[0].data_ptr()
+        return [{"rows": len(batch), "copied": copied, "mean": row.mean().item()} for row in batch]
 """
 
 
@@ -31,6 +45,15 @@ def test_tensor(client, borrowing):
     output = client.predict(borrowing, array).output
     assert output["kinds"] == ["Tensor"]
     assert np.array_equal(output["data"], array)
+
+
+def test_batch_of_equal_tensors(client, register):
+    """Four large tensors of one shape make a batch → the handler joins them without a copy, and each caller's values are its own."""
+    model = register("joined", code=JOINED, config="batchSize: 4\nmaxBatchDelay: 10000\n")
+    arrays = [np.full((2, LARGE_BYTES), number, np.float32) for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        outputs = list(threads.map(lambda array: client.predict(model, array).output, arrays))
+    assert outputs == [{"rows": 4, "copied": False, "mean": number} for number in range(4)]
 
 
 def test_function(client, register):

@@ -7,6 +7,8 @@ import pytest
 
 from servegrpc.client import CallError
 
+pytestmark = pytest.mark.both_lanes
+
 DOUBLE = """
 def handle(data, context):
     if data is None:

@@ -3,34 +3,14 @@
 import os
 import re
 import signal
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from servers import FREE_PORTS, until
 
 from servegrpc.client import CallError
 
 pytestmark = pytest.mark.both_lanes
-
-
-@pytest.fixture
-def numbers_of(server):
-    """Read the numbers of a model: {name: value}, or {name, label: value} for those with a label of their own."""
-
-    def numbers_of(model):
-        with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=20) as page:
-            families = list(text_string_to_metric_families(page.read().decode()))
-        numbers = {}
-        for sample in (sample for family in families for sample in family.samples):
-            if sample.labels.get("model_name") == model:
-                own = [value for label, value in sample.labels.items() if label not in ("model_name", "model_version")]
-                name = sample.name.removeprefix("servegrpc_")
-                numbers[(name, *own) if own else name] = sample.value
-        return numbers
-
-    return numbers_of
 
 
 @pytest.fixture

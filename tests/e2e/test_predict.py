@@ -73,6 +73,16 @@ async def test_values(value, echo, predict):
     assert same((await predict(echo, {"data": value})).output, value)
 
 
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed(compression, stub, echo):
+    """Compressed requests → answered as any other, at once and as a stream."""
+    value = encode_value(bytes(100_000))
+    request = pb.PredictRequest(model_name=echo, inputs={"data": value})
+    assert stub.Predict(request, timeout=20, compression=compression).output == value
+    (message,) = stub.PredictStream(pb.PredictStreamRequest(model_name=echo, inputs={"data": value}), timeout=20, compression=compression)
+    assert message.output == value
+
+
 def test_bfloat16(server, echo):
     """A torch tensor of bfloat16 → the same tensor back."""
     tensor = torch.tensor([1.5, -2.0], dtype=torch.bfloat16)
@@ -107,6 +117,12 @@ async def test_metadata_are_headers(about, predict):
     """Call metadata → request headers in the handler; the authorization stays with the server."""
     reply = await predict(about, "x", metadata=[("x-tenant", "blue"), ("authorization", "secret"), ("x-bin", b"\x01")])
     assert reply.output["headers"] == {"x-tenant": "blue"}
+
+
+async def test_repeated_metadata(about, predict):
+    """Call metadata with a key twice → one request header, the values joined in their order."""
+    reply = await predict(about, "x", metadata=[("x-via", "one"), ("x-tenant", "blue"), ("x-via", "two")])
+    assert reply.output["headers"] == {"x-via": "one, two", "x-tenant": "blue"}
 
 
 def test_raw_stub(stub, echo):

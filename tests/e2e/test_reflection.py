@@ -160,3 +160,12 @@ def test_methods(port, server):
     result = buf_curl("--list-methods", f"http://{getattr(server, port)}")
     assert result.returncode == 0, result.stderr
     assert "grpc.reflection.v1.ServerReflection/ServerReflectionInfo" in result.stdout.split()
+
+
+@pytest.mark.parametrize("detail", ["ErrorInfo", "RetryInfo", "BadRequest"])
+def test_error_details(server, reflection, detail):
+    """The type of an error's detail → described on both ports, for clients that show details they can look up, as grpcurl does."""
+    method = f"grpc.reflection.{reflection.removeprefix('grpc-')}.ServerReflection/ServerReflectionInfo"
+    for address in (server.inference, server.management):
+        reply = call(address, method, {"fileContainingSymbol": f"google.rpc.{detail}"})
+        assert reply["fileDescriptorResponse"]["fileDescriptorProto"]

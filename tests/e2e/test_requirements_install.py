@@ -1,5 +1,7 @@
 """Archives that ask for Python packages, on a real server that installs them, and on one that does not."""
 
+import os
+
 import pytest
 from servers import numbers
 from wheels import write_wheel
@@ -20,6 +22,19 @@ def handle(data, context):
     return [[tinypack.VERSION, "tinypack" in sys.modules["torch"].__path__[0]]] * len(data)
 """
 
+STARTS_PYTHON = """
+import subprocess
+import sys
+
+
+def handle(data, context):
+    if data is None:
+        return None
+    code = "import handler, operators_own, tinypack; print(tinypack.VERSION, operators_own.WORD)"
+    done = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True)
+    return [done.stdout + done.stderr] * len(data)
+"""
+
 pytestmark = pytest.mark.slow
 
 
@@ -27,10 +42,10 @@ pytestmark = pytest.mark.slow
 def needy(tmp_path):
     """Write an archive that needs `tinypack` and brings its wheel, or one whose requirements nobody can meet."""
 
-    def write(line="tinypack", *, version="1.0", name=None):
+    def write(line="tinypack", *, version="1.0", name=None, code=HANDLER):
         folder = tmp_path / f"source-{next(numbers)}"
         write_wheel(folder, "tinypack", version)
-        (folder / "handler.py").write_text(HANDLER)
+        (folder / "handler.py").write_text(code)
         (folder / "requirements.txt").write_text(f"--no-index\n--find-links .\n{line}\n")
         return write_archive(
             ArchiveSpec(
@@ -61,6 +76,16 @@ def test_two_models_with_two_versions(installing, needy, tmp_path):
     assert installing.log.lines("requirements installed", "needs-1.0")
     assert installing.log.lines("installing requirements", "step='Installing collected packages: tinypack'")
     assert len([path for path in (tmp_path / "state" / "packages").iterdir() if path.is_dir()]) == 2
+
+
+def test_python_started_by_a_handler(start_server, needy, tmp_path):
+    """A handler starts Python elsewhere → it finds the archive's files, the model's packages and what the operator put on PYTHONPATH."""
+    (tmp_path / "operators_own.py").write_text("WORD = 'there'\n")
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    options = ("--install-requirements", "on", "--state-dir", tmp_path / "state")
+    server = start_server(*options, needy(name="starts", code=STARTS_PYTHON), environment={"PYTHONPATH": path})
+    with server.client() as client:
+        assert client.predict("starts", "x").output == "1.0 there\n"
 
 
 def test_after_a_restart(start_server, needy, tmp_path):

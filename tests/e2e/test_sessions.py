@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import grpc
 import pytest
 from servers import until
 
@@ -39,6 +40,16 @@ async def test_many_sessions(server, sums):
     assert len({replies[0][1] for replies in results}) == 2
 
 
+def test_sessions_are_spread(client, register):
+    """Sessions are opened one after the other on two workers → each worker has as many."""
+    model = register("sums", workers=2)
+    sessions = [client.session(model) for _ in range(4)]
+    pids = [session.predict(1).output[1] for session in sessions]
+    assert sorted(map(pids.count, pids)) == [2, 2, 2, 2]
+    for session in sessions:
+        session.close()
+
+
 def test_end_is_told(client, register):
     """A session ends → the handler is told, and forgets its state."""
     model = register("sums")
@@ -57,6 +68,41 @@ def test_failure_ends_the_session(client, sums):
         assert caught.value.reason == "HANDLER_ERROR"
         with pytest.raises(ValueError, match="closed"):
             session.predict(1)
+
+
+async def test_used_by_tasks_at_once(server, sums):
+    """Tasks use one session at the same time → their requests run one after the other."""
+    async with AsyncClient(server.inference) as client, client.session(sums) as session:
+        replies = await asyncio.wait_for(asyncio.gather(*(session.predict(1) for _ in range(5))), 20)
+    assert [reply.output[0] for reply in replies] == [1, 2, 3, 4, 5]
+
+
+async def test_cancelled_request(server, sums):
+    """A request of a session is cancelled → the session is over, and the next request says so."""
+    async with AsyncClient(server.inference) as client, client.session(sums) as session:
+        await session.predict(1)
+        task = asyncio.create_task(session.predict(1))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(CallError) as caught:
+            await session.predict(1)
+        assert caught.value.code is grpc.StatusCode.CANCELLED
+        with pytest.raises(ValueError, match="closed"):
+            await session.predict(1)
+
+
+async def test_deadline_between_requests(server, sums):
+    """The deadline of a session passes between two requests → the next one says so."""
+    async with AsyncClient(server.inference) as client, client.session(sums, timeout=0.3) as session:
+        await session.predict(1)
+        async with asyncio.timeout(20), client.session(sums) as other:
+            while not session._call.done():
+                await other.predict(1)
+        with pytest.raises(CallError) as caught:
+            await session.predict(1)
+        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_worker_dies_in_a_request(client, register):

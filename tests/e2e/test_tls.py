@@ -5,7 +5,7 @@ import subprocess
 
 import grpc
 import pytest
-from servers import FREE_PORTS, Servers
+from servers import FREE_PORTS, LANES, Servers
 
 from servegrpc.client import AsyncClient, CallError, Tls
 
@@ -43,14 +43,14 @@ def start(certificates, archive):
     servers.stop()
 
 
-@pytest.fixture(scope="module")
-def tls_server(start):
-    return start()
+@pytest.fixture(scope="module", params=LANES, ids=lambda lane: f"lane_{lane}")
+def tls_server(request, start):
+    return start("--fast-lane", request.param)
 
 
-@pytest.fixture(scope="module")
-def mutual_server(start, certificates):
-    return start("--client-ca-file", certificates / "authority.pem")
+@pytest.fixture(scope="module", params=LANES, ids=lambda lane: f"lane_{lane}")
+def mutual_server(request, start, certificates):
+    return start("--client-ca-file", certificates / "authority.pem", "--fast-lane", request.param)
 
 
 def test_tls(tls_server, certificates):

@@ -76,6 +76,18 @@ def test_modules_are_private(client, register):
     assert [client.predict(name, "x").output for name in (one, two, one)] == [1, 2, 1]
 
 
+@pytest.mark.slow
+def test_modules_where_the_server_was_started(start_server, archive, tmp_path):
+    """The server's working folder has modules → workers import Python's own of such a name, and find no handler there."""
+    (tmp_path / "random.py").write_text("raise ImportError('not this one')\n")
+    (tmp_path / "lying_about.py").write_text("def handle(data, context):\n    return data\n")
+    server = start_server(archive("echo"), cwd=tmp_path)
+    with server.client() as client:
+        assert client.predict("echo", "x").output == "x"
+        with pytest.raises(CallError, match=r"there is no lying_about\.py in the archive"):
+            client.register(str(archive("echo", name="elsewhere")), handler="lying_about", workers=1)
+
+
 @pytest.fixture
 def gate_server(start_server, archive):
     """A server of its own with two workers of the gate."""

@@ -46,14 +46,15 @@ def test_malformed_reflection(start_server):
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\0", "x" * 70_000], ids=["NUL inside", "NUL", "long"])
-def test_odd_parameters(start_server, archive, text):
+@pytest.mark.both_lanes
+def test_odd_parameters(server, client, register, text):
     """A request's parameter has a NUL, or is longer than any header → it is answered, and its worker lives on."""
-    server = start_server(archive("told"))
-    request = infer_pb2.ModelInferRequest(model_name="told", raw_input_contents=[b"\1\0\0\0a"])
+    model = register("told")
+    request = infer_pb2.ModelInferRequest(model_name=model, raw_input_contents=[b"\1\0\0\0a"])
     request.inputs.add(name="data", datatype="BYTES", shape=[1])
     request.parameters["odd"].string_param = text
-    with server.client() as client, grpc.insecure_channel(server.inference) as channel:
-        before = client.model("told").versions[0].workers[0].pid
+    before = client.model(model).versions[0].workers[0].pid
+    with grpc.insecure_channel(server.inference) as channel:
         raw = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")(request.SerializeToString(), timeout=20)
-        assert text.replace("\0", "\\ufffd") in infer_pb2.ModelInferResponse.FromString(raw).raw_output_contents[0].decode()
-        assert client.model("told").versions[0].workers[0].pid == before
+    assert text.replace("\0", "\\ufffd") in infer_pb2.ModelInferResponse.FromString(raw).raw_output_contents[0].decode()
+    assert client.model(model).versions[0].workers[0].pid == before

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from servers import FREE_PORTS, SERVEGRPC, until
+from servers import FREE_PORTS, LANES, SERVEGRPC, until
 
 from servegrpc.client import CallError
 from servegrpc.core.archiver import ArchiveSpec, write_archive
@@ -49,8 +49,8 @@ def end(server, number):
     server.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_restart(start, archive, number):
+@pytest.mark.parametrize(("number", "lane"), [(signal.SIGTERM, "on"), (signal.SIGKILL, "off")], ids=["SIGTERM", "SIGKILL"])
+def test_restart(start, archive, number, lane):
     """Models were registered, scaled, made the default, unregistered, and the server ends → at the next start all is as it was."""
     server = start()
     with server.client() as client:
@@ -65,7 +65,7 @@ def test_restart(start, archive, number):
         before = shown(client)
     assert before == [("a", [("1.0", 0)], "1.0"), ("b", [("2.0", 1), ("1.0", 2)], "1.0")]
     end(server, number)
-    server = start()
+    server = start("--fast-lane", lane)
     assert server.ready_line.split("models=")[1].strip() == "b:2.0,b:1.0,a:1.0"
     with server.client() as client:
         assert shown(client) == before
@@ -104,9 +104,10 @@ def test_killed_while_registering(start, archive, tmp_path):
         until(lambda: client.model("slow").versions[0].state == "ACTIVE")
 
 
-def test_killed_while_scaling_and_unregistering(start, archive, gate):
+@pytest.mark.parametrize("lane", LANES)
+def test_killed_while_scaling_and_unregistering(start, archive, gate, lane):
     """The server is killed while one model gets a worker and another drains → at the next start the one has two, the other is gone."""
-    server = start()
+    server = start("--fast-lane", lane)
 
     def held(call, *arguments):
         with suppress(CallError), server.client(attempts=1) as client:

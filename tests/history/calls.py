@@ -67,13 +67,13 @@ class Client:
         async with _written(call):
             self._check_unary(call, await rpc, version, ask)
 
-    async def stream(self, kind, *, leave_after=None, **ask):
-        """Read one stream, to its end or for so many messages."""
+    async def stream(self, kind, *, model="parts", leave_after=None, rest_seconds=0.0, **ask):
+        """Read one stream, to its end or for so many messages; with a rest, the first is read long before the others."""
         dialect = self._chance.choice(["native", "native", "torchserve"])
-        call = self._begin(kind, dialect, "parts")
+        call = self._begin(kind, dialect, model)
         payload, ask = self._payload(call, **ask)
         rpc = self._channel.unary_stream(wire.PATHS[f"{dialect} stream"])(
-            wire.request(dialect, "parts", "", payload, call.id), timeout=call.timeout
+            wire.request(dialect, model, "", payload, call.id), timeout=call.timeout
         )
         async with _written(call):
             step = 0
@@ -84,8 +84,26 @@ class Client:
                     call.problems.append(f"message {step} is {head}")
                 if step == leave_after:
                     self._cancel(call, rpc)
+                if step == 1:
+                    await asyncio.sleep(rest_seconds)
             if step != ask["count"] and call.cancelled_at is None:
                 call.problems.append(f"{step} messages and OK, of {ask['count']}")
+
+    async def many(self, kind, count, **ask):
+        """Send several requests on one stream of Open Inference at once; each is a call of the history."""
+        calls = {call.id: call for call in (self._begin(kind, "open inference", "deeds") for _ in range(count))}
+        payloads = {name: self._payload(call, **ask) for name, call in calls.items()}
+        rpc = self._channel.stream_stream(wire.PATHS["open inference stream"])(timeout=NO_STATUS_SECONDS)
+        for name, (payload, _) in payloads.items():
+            await rpc.write(wire.request("open inference", "deeds", "", payload, name))
+        await rpc.done_writing()
+        async for raw in rpc:
+            name, reply, failed, message = wire.stream_result(raw)
+            call = calls[name]
+            async with _written(call):
+                if not failed:
+                    self._check_unary(call, reply, "", payloads[name][1])
+            call.outcome, call.message = failed or call.outcome, message
 
     async def session(self, kind, numbers, *, milliseconds):
         """Add numbers up in a native session: one call, with an answer for each number."""

@@ -42,20 +42,20 @@ class Faults:
         return self.done[-1]
 
     async def _kill(self):
-        model = self._chance.choice(["deeds", "deeds", "parts", "totals", "guest"])
+        model = self._chance.choice(["deeds", "deeds", "parts", "tokens", "awaits", "totals", "guest"])
         fault = self.note("SIGKILL", (LOST,), model)
         await self._signal(model, signal.SIGKILL)
         fault.end = monotonic()
 
     async def _pause(self):
         """Stop a worker for less than the response timeout: only a delay."""
-        fault = self.note("SIGSTOP", (), model := self._chance.choice(["deeds", "parts", "totals"]))
+        fault = self.note("SIGSTOP", (), model := self._chance.choice(["deeds", "parts", "tokens", "awaits", "totals"]))
         await self._signal(model, signal.SIGSTOP, signal.SIGCONT, seconds=0.3)
         fault.end = monotonic()
 
     async def _freeze(self):
         """Stop a worker for longer than the response timeout, if it has something to do."""
-        fault = self.note("SIGSTOP for long", (LOST, STUCK), model := self._chance.choice(["deeds", "parts"]))
+        fault = self.note("SIGSTOP for long", (LOST, STUCK), model := self._chance.choice(["deeds", "parts", "tokens", "awaits"]))
         await self._signal(model, signal.SIGSTOP, signal.SIGCONT, seconds=3)
         fault.end = monotonic()
 

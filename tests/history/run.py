@@ -29,7 +29,8 @@ CALLERS = 16
 QUEUE_SIZE = 40
 BURST = 70
 FAULT_SECONDS = (0.2, 0.8)  # between two faults
-WORKERS = {"deeds": 3, "parts": 2, "totals": 2, "guest": 1}
+WORKERS = {"deeds": 3, "parts": 2, "tokens": 1, "awaits": 1, "totals": 2, "guest": 1}
+STREAMING = ["parts", "tokens", "awaits"]
 ROOM = {
     "threads": 48,  # pools have fewer than this at most, make threads when there is much to do, and keep them
     "memfd": 2 * sum(WORKERS.values()),  # a slab that has been used is mapped, by one more descriptor
@@ -76,9 +77,11 @@ class World:
         config = folder / "model-config.yaml"
         size = 4 if name != "totals" else 2
         lines = [f"batchSize: {size}", f"minWorkers: {WORKERS[name]}", "responseTimeout: 2", f"jobQueueSize: {QUEUE_SIZE}"]
+        lines += ["streamBufferBytes: 100000"] * (name in ("tokens", "awaits"))
         config.write_text("\n".join([*lines, f"journal: {self._journal}", ""]))
         handler = "deeds" if name == "guest" else name
-        extra = None if handler == "deeds" else str(HANDLERS / "deeds.py")
+        shared = [] if handler == "deeds" else ["deeds"] if name in ("parts", "totals") else ["deeds", "parts"]
+        extra = ",".join(str(HANDLERS / f"{module}.py") for module in shared) or None
         file, store = str(HANDLERS / f"{handler}.py:{handler.title()}"), str(folder / version)
         return str(write_archive(ArchiveSpec(name, file, version, config_file=str(config), extra_files=extra, export_path=store)))
 
@@ -134,9 +137,15 @@ class World:
             case "refused":
                 await client.unary(kind, deed="refuse")
             case "stream":
-                await client.stream(kind, count=chance.randint(1, 20), size=chance.choice([20, 20_000]), **wait)
+                await client.stream(
+                    kind, model=chance.choice(STREAMING), count=chance.randint(1, 20), size=chance.choice([20, 20_000]), **wait
+                )
             case "left":
-                await client.stream(kind, count=1000, milliseconds=5, leave_after=chance.randint(1, 5))
+                await client.stream(kind, model=chance.choice(STREAMING), count=1000, milliseconds=5, leave_after=chance.randint(1, 5))
+            case "slow":
+                await client.stream(kind, model=chance.choice(STREAMING[1:]), count=60, size=50_000, rest_seconds=0.3)
+            case "many":
+                await client.many(kind, chance.randint(1, 6), **wait)
             case "session" | "sequence":
                 await getattr(client, kind)(kind, [chance.randint(0, 99) for _ in range(chance.randint(1, 12))], **wait)
 
@@ -219,6 +228,8 @@ KINDS = {
     "refused": 4,
     "stream": 12,
     "left": 4,
+    "slow": 2,
+    "many": 5,
     "session": 7,
     "sequence": 7,
 }

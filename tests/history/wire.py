@@ -17,12 +17,19 @@ PATHS = {
     "torchserve": "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions",
     "torchserve stream": "/org.pytorch.serve.grpc.inference.InferenceAPIsService/StreamPredictions",
     "open inference": "/inference.GRPCInferenceService/ModelInfer",
+    "open inference stream": "/inference.GRPCInferenceService/ModelStreamInfer",
 }
 TORCHSERVE_TEXTS = (  # TorchServe sends no reasons
     ("Worker died", "WORKER_LOST"),
     ("has no worker to serve", "NO_WORKER"),
     ("Model not found", "MODEL_NOT_FOUND"),
     ("Model version", "VERSION_NOT_FOUND"),
+)
+STREAM_TEXTS = (  # a stream of Open Inference has texts only
+    ("was run twice", "POISON_REQUEST"),
+    ("ended while it ran the request", "WORKER_LOST"),
+    ("took longer than", "RESPONSE_TIMEOUT"),
+    ("wait already", "QUEUE_FULL"),
 )
 
 
@@ -55,6 +62,13 @@ def result(dialect, raw):
         return data[4:], reply.id, reply.model_version
     reply = v1.PredictResponse.FromString(raw)
     return reply.output.binary, reply.request_id, reply.model_version
+
+
+def stream_result(raw):
+    """Return the id that a message of Open Inference's stream is for, its reply as bytes, and how it failed, if so, with the text."""
+    message = oip.ModelStreamInferResponse.FromString(raw)
+    failed = next((reason for text, reason in STREAM_TEXTS if text in message.error_message), "UNKNOWN") if message.error_message else ""
+    return message.infer_response.id, message.infer_response.SerializeToString(), failed, message.error_message
 
 
 def outcome(error):

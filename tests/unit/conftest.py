@@ -23,7 +23,7 @@ def timer():
 def make(timer):
     """Make a pool on a fake engine, with the settings given. A call of its handler has taken `pace` seconds lately."""
 
-    def make(timer=timer, gpus=0, on_change=lambda: None, pace=0.001, **settings):
+    def make(timer=timer, gpus=0, on_change=lambda: None, pace=0.003, **settings):
         engine = FakeEngine()
         pool = WorkerPool(POOL_SPEC, ModelSettings(**settings), engine, DeviceSlots(gpus, 4), timer, on_change)
         pool._pace.learn(pace, 1)

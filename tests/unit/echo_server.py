@@ -78,6 +78,10 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
             wait()
         yield self.reply(inference_pb2.PredictStreamResponse, request, encode_value("end"))
 
+    def PredictSession(self, requests, context):
+        for request in requests:
+            yield self.reply(inference_pb2.PredictSessionResponse, request, echoed(request))
+
 
 def until_ended(context, left):
     """Return a function that blocks until the call has ended; `left` is set at its end in any case."""

@@ -97,6 +97,22 @@ def test_folder(inner, store, open_from):
     assert (archive.folder, archive.unpacked, archive.model_name) == (store / inner, False, "digits")
 
 
+@pytest.mark.parametrize("beside", [".DS_Store", "._digits", "__MACOSX/._digits", "README.txt", "docs/page.md"])
+def test_beside_the_leading_folder(beside, store, open_from):
+    """A .tar.gz with something beside its leading folder, by macOS or by hand → the folder is the archive (TorchServe strips it)."""
+    write_tgz(store / "digits.tar.gz", {beside: b"x"} | {f"digits/{name}": content for name, content in FILES.items()}, folder="")
+    archive = open_from("digits.tar.gz")
+    assert (read_tree(archive.folder), archive.model_name) == (FILES, "digits")
+
+
+def test_beside_the_leading_folder_without_manifest(store, open_from):
+    """No manifest, and beside the folder what macOS adds, or a file of the packager's → the folder is the archive, or is not."""
+    write_tgz(store / "mac.tar.gz", {"._m": b"x", "m/handler.py": b"x = 1"}, folder="")
+    write_tgz(store / "flat.tar.gz", {"model.pth": b"x", "code/inference.py": b"x = 1"}, folder="")
+    assert read_tree(open_from("mac.tar.gz").folder) == {"handler.py": b"x = 1"}
+    assert set(read_tree(open_from("flat.tar.gz").folder)) == {"model.pth", "code/inference.py"}
+
+
 def test_folder_with_only_a_manifest(store, open_from):
     """A folder whose only child is MAR-INF → not stepped into."""
     write_folder(store / "m", {"MAR-INF/MANIFEST.json": b'{"model": {"modelName": "m", "handler": "base_handler"}}'})

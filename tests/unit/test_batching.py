@@ -303,6 +303,10 @@ def test_cancelled_do_not_pile_up():
     assert len(queue._requests) < 100
 
 
+def size_of(requests):
+    return sum(one.size for one in requests)
+
+
 class Queue(RuleBasedStateMachine):
     """Any order of calls, against a list as the model of what waits."""
 
@@ -317,9 +321,10 @@ class Queue(RuleBasedStateMachine):
         self.in_flight = {}
         self.names = iter(range(10**6))
 
-    @rule(target=waiting, life=st.sampled_from([0.25, 2.0, math.inf]))
-    def put(self, life):
+    @rule(target=waiting, life=st.sampled_from([0.25, 2.0, math.inf]), size=st.sampled_from([1, 1, 2, 3]))
+    def put(self, life, size):
         one = request(next(self.names), deadline=self.now + life, arrived=self.now)
+        one.size = size
         try:
             self.queue.put(one)
         except QueueFull:
@@ -371,9 +376,11 @@ class Queue(RuleBasedStateMachine):
         assert not any(one.deadline <= self.now for one in taken), "an expired one was handed out"
         head, self.expected = self.expected[: len(taken | dropped)], self.expected[len(taken | dropped) :]
         assert [one for one in head if one not in dropped] == [one for _, batch in assignment.batches for one in batch], "not in order"
-        for worker, batch in assignment.batches:
-            assert 1 <= len(batch) <= 3
-            assert len(batch) == 3 or dropped or not self.in_flight[worker], "a second batch that is not full"
+        behind = [*(batch for _, batch in assignment.batches), self.expected][1:]
+        for (worker, batch), next_ones in zip(assignment.batches, behind, strict=True):
+            assert 1 <= size_of(batch) <= 3
+            full = size_of(batch + next_ones[:1]) > 3 or size_of(batch) == 3
+            assert full or dropped or not self.in_flight[worker], "a second batch that is not full"
             self.in_flight[worker].append(batch)
             assert len(self.in_flight[worker]) <= 2
         self.check_work_conserving(assignment.next_at)
@@ -382,7 +389,7 @@ class Queue(RuleBasedStateMachine):
         idle = [worker for worker, batches in self.in_flight.items() if not batches]
         half_busy = [worker for worker, batches in self.in_flight.items() if len(batches) == 1]
         due = self.expected[0].arrived + 0.5 if self.expected else math.inf
-        if len(self.expected) >= 3:
+        if size_of(self.expected) >= 3:
             assert not idle
             assert not half_busy
         elif idle and self.expected:

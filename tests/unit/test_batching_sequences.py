@@ -52,6 +52,17 @@ def test_sticks_to_its_worker():
         queue.release(worker)
 
 
+@pytest.mark.parametrize("slots", [0, 4])
+def test_begins_where_there_are_fewest(slots):
+    """Sequences begin one after the other, and some end → each begins on the free worker that has the fewest."""
+    queue = with_workers("u", "v", "w", slots=slots)
+    sequences = [LiveSequence(name) for name in "abcdef"]
+    workers = [begun(queue, sequence) for sequence in sequences]
+    assert sorted(workers) == ["u", "u", "v", "v", "w", "w"]
+    queue.close(sequences[0])
+    assert begun(queue, LiveSequence("g")) == workers[0]
+
+
 def test_waits_for_its_worker():
     """The worker of a sequence is busy and another is idle → the request waits."""
     queue = with_workers("v", "w", batch_size=1)

@@ -312,6 +312,13 @@ async def test_watch_gives_events_until_the_reader_leaves(connect, server):
     assert await asyncio.to_thread(server.management.left.wait, 5)
 
 
+async def test_watch_ends_at_its_timeout(client):
+    """A watch with a timeout of its own → DEADLINE_EXCEEDED, though nothing has changed."""
+    with pytest.raises(CallError) as raised:
+        await client.take("watch", 1, timeout=0.05)
+    assert raised.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("as_path", [True, False])
 async def test_tls_with_given_certificates(connect, tmp_path, as_path):

@@ -205,3 +205,13 @@ def test_ngrams():
 def test_every_kind_of_vocabulary_numbers_tokens(vocabulary, numbers):
     """A known and an unknown token → their numbers, by the kind of vocabulary."""
     assert token_numbers(vocabulary, ["a", "b"]) == numbers
+
+
+@pytest.mark.slow
+def test_integrated_gradients(tmp_path):
+    """The attribute `lig`, as handlers for TorchServe use it → what the words of a text add to a class, together."""
+    handler, _ = start(tmp_path)
+    words, nothing = torch.tensor([2, 3]), torch.tensor([0, 0])
+    shares = handler.lig.attribute(words, baselines=nothing, additional_forward_args=(torch.tensor([0]),), target=1, n_steps=10)
+    bag = handler.model(words, torch.tensor([0])) - handler.model(nothing, torch.tensor([0]))
+    assert shares.sum().item() == pytest.approx(bag[0, 1].item())

@@ -1,7 +1,7 @@
 """VisionHandler and ImageClassifier on pictures of every kind, and subclassed as TorchServe's handlers do."""
 
 import base64
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,9 +148,22 @@ def test_picture_over_the_pixel_limit_is_refused(tmp_path, monkeypatch):
         handler.preprocess([{"data": picture("tiny")}])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("captum") is not None, reason="captum is installed")
-def test_explanations_ask_for_captum(tmp_path):
+def test_explanations_ask_for_captum(tmp_path, monkeypatch):
     """An explanation without captum → an error that says what to install."""
+    monkeypatch.setitem(sys.modules, "captum.attr", None)  # an import of it then fails
     handler, _ = start(ImageClassifier(), tmp_path)
     with pytest.raises(RuntimeError, match="pip install captum"):
         handler.get_insights(torch.zeros(1, 3, 4, 4), None)
+
+
+@pytest.mark.slow
+def test_explanations(tmp_path):
+    """A picture that asks for an explanation of class 1, beside one that does not → each pixel's share of that class, and the classes."""
+    handler, context = start(ImageClassifier(), tmp_path)
+    context.begin_batch(["a", "b"], [{"explain": "True"}, {}])
+    pixels = torch.arange(48.0).reshape(3, 4, 4)
+    explained, classified = handler.handle([{"data": pixels, "target": 1}, {"data": pixels}], context)
+    expected = torch.zeros(3, 4, 4)
+    expected[1] = pixels[1] / 16  # the model takes the mean of each colour
+    torch.testing.assert_close(torch.tensor(explained), expected)
+    assert list(classified) == ["2", "1", "0"]

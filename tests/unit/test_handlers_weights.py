@@ -75,13 +75,14 @@ def test_eager_state_dict(tmp_path, net, state):
     assert not loaded[0].model.training
 
 
-def test_eager_weights_are_mapped(tmp_path, state):
-    """A state dict of the model's dtypes → its parameters are pages of the file, which CPU workers share."""
-    torch.save(state, tmp_path / "net.pt")
-    load(tmp_path, "net.pt", write_model(tmp_path, "mapped_net.py"))
-    handler, _ = load(tmp_path, "net.pt", "mapped_net.py")
-    address = handler.model.layer.weight.data_ptr()
-    assert str(tmp_path / "net.pt") in _mapping_at(address)
+@pytest.mark.parametrize(("name", "save"), [("net.pt", torch.save), ("net.safetensors", save_file)])
+def test_eager_weights_are_mapped(name, save, tmp_path, state):
+    """Weights of the model's dtypes, in either format → its parameters are pages of the file, which CPU workers share."""
+    save(state, tmp_path / name)
+    load(tmp_path, name, write_model(tmp_path, "mapped_net.py"))
+    handler, _ = load(tmp_path, name, "mapped_net.py")
+    for parameter in handler.model.parameters():
+        assert str(tmp_path / name) in _mapping_at(parameter.data_ptr())
 
 
 def test_state_dict_of_another_dtype_is_converted(tmp_path, net, state):

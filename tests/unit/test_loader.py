@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from servegrpc.worker.context import Context
-from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, is_async, load_handler
+from servegrpc.worker.loader import LONGEST_CAUSE, LoadError, borrows_inputs, describe, is_async, load_handler, yields
 
 ONE_CLASS = """
 class Handler:
@@ -32,10 +32,10 @@ def load(tmp_path, monkeypatch):
         return load_handler(tmp_path, handler, context, envelope)
 
     yield load
-    for file in tmp_path.rglob("*.py"):
-        sys.modules.pop(file.stem, None)
-        if file.stem in before:
-            sys.modules[file.stem] = before[file.stem]
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+            sys.modules.update({name: before[name]} if name in before else {})
 
 
 def problem_of(load, tmp_path, handler, **files):
@@ -73,6 +73,12 @@ def test_async_function(load):
     assert asyncio.run(load("own", own=code)(["x"], None)) == [None, ["x"]]
 
 
+def test_async_initialize(load):
+    """The class has an asynchronous initialize → it has run to its end when the model is loaded."""
+    code = ONE_CLASS.replace("def initialize(self, context):", "async def initialize(self, context):\n        await asyncio.sleep(0)")
+    assert load("own", own=f"import asyncio\n{code}")(["x"], None) == ["hello from m"]
+
+
 @pytest.mark.parametrize("handler", ["own:serve", "own.py:serve"])
 def test_named_function(load, handler):
     """The handler names a function → that one is the entry, not handle."""
@@ -105,6 +111,28 @@ def test_package(load, tmp_path):
     (tmp_path / "own_package").mkdir()
     (tmp_path / "own_package" / "__init__.py").write_text("def handle(data, context): return 42")
     assert load("own_package")([], None) == 42
+
+
+def test_module_of_a_package(load, tmp_path):
+    """The handler is named as a module of a package, with dots → it is imported."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("")
+    (tmp_path / "own_package" / "service.py").write_text("def serve(data, context): return 42")
+    assert load("own_package.service:serve")([], None) == 42
+
+
+@pytest.mark.parametrize("handler", ["nowhere.service", "own.serve", "own..serve", "json.nothing"])
+def test_no_module_of_a_package(load, tmp_path, handler):
+    """There is no such package, or no such module in it → the error says so."""
+    assert problem_of(load, tmp_path, handler, own=ONE_CLASS).startswith(f"there is no {handler}.py in the archive")
+
+
+def test_package_that_cannot_be_imported(load, tmp_path):
+    """The package around the handler's module imports what is not there → the error is the package's own."""
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "__init__.py").write_text("import not_installed_here")
+    problem = problem_of(load, tmp_path, "own_package.service")
+    assert problem.startswith("own_package/__init__.py, line 1: ModuleNotFoundError: No module named 'not_installed_here'")
 
 
 def test_named_class(load):
@@ -202,6 +230,19 @@ def test_no_paths(load, tmp_path):
     assert problem == "own.py, line 2: FileNotFoundError: [Errno 2] No such file or directory: 'weights.pt'"
 
 
+def test_no_paths_of_installed_modules(load, tmp_path):
+    """The handler imports a name that an installed module does not have → the error names both, and no path of this machine."""
+    problem = problem_of(load, tmp_path, "own", own="from os.path import nothing")
+    assert problem == "own.py, line 1: ImportError: cannot import name 'nothing' from 'posixpath'"
+
+
+@pytest.mark.parametrize("module", ["own", "near"])
+def test_parentheses_that_are_no_path(load, tmp_path, module):
+    """The message of an ImportError ends in parentheses with something else, or names a file of the archive → they stay."""
+    problem = problem_of(load, tmp_path, "own", own=f"raise ImportError('see ({module}.py)')")
+    assert problem == f"own.py, line 1: ImportError: see ({module}.py)"
+
+
 def test_loaderror_is_told_as_it_is():
     """A LoadError is described → its own words."""
     assert describe(LoadError("do this."), None) == "do this."
@@ -259,6 +300,24 @@ def test_is_async(load, code, asynchronous):
     exec(code, namespace)
     entry = namespace.get("serve") or namespace["H"]().handle
     assert is_async(entry) is asynchronous
+
+
+@pytest.mark.parametrize(
+    ("code", "yielding"),
+    [
+        (ASYNC, False),
+        ("class H:\n    async def handle(self, data, context):\n        yield data", True),
+        ("class H:\n    def handle(self, data, context):\n        yield data", True),
+        ("def serve(data, context):\n    yield data", True),
+        ("def serve(data, context): ...", False),
+    ],
+    ids=["asynchronous", "asynchronous generator", "generator", "function that yields", "function"],
+)
+def test_yields(code, yielding):
+    """A handler that is a generator, asynchronous or not → known to yield."""
+    namespace = {}
+    exec(code, namespace)
+    assert yields(namespace.get("serve") or namespace["H"]().handle) is yielding
 
 
 def test_callable_object_is_async():
@@ -321,7 +380,22 @@ def test_other_metrics_file(load, tmp_path, content):
     assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("model_metrics: {summary: []}", "it takes counter, gauge and histogram"),
+        ("model_metrics: {counter: 3}", "'int' object is not iterable"),
+        ("model_metrics: {counter: [[name, unit, dimensions]]}", "list indices"),
+    ],
+)
+def test_metrics_file_that_cannot_be_used(load, tmp_path, caplog, content, words):
+    """The archive's metrics.yaml has what cannot be declared → the model loads, as TorchServe reads no such file; the log says why."""
+    (tmp_path / "metrics.yaml").write_text(content)
+    assert load("own", own=ONE_CLASS)(["x"], None) == ["hello from m"]
+    assert words in caplog.text
+
+
 def test_bad_declared_metrics(load, tmp_path):
-    """The archive's metrics.yaml has a type that is none → the model does not load, and the error says what there is."""
-    (tmp_path / "metrics.yaml").write_text("model_metrics: {summary: []}")
-    assert "it takes counter, gauge and histogram" in problem_of(load, tmp_path, "own", own=ONE_CLASS)
+    """The key metricsConfig has a type that is none → the model does not load, and the error says what there is."""
+    with pytest.raises(KeyError, match="it takes counter, gauge and histogram"):
+        load("own", own=ONE_CLASS, config={"metricsConfig": {"model_metrics": {"summary": []}}})

@@ -96,7 +96,8 @@ def test_bounds_of_workers(manager, stored, config, given, expected):
         (0, None, None, None, 1),
         (3, None, None, None, 3),
         (3, 2, None, None, 2),
-        (0, 2, "minWorkers: 0", None, 0),
+        (0, 2, "minWorkers: 0", None, 2),
+        (0, 2, "minWorkers: 0", 0, 0),
         (0, 2, "minWorkers: 3", 1, 1),
     ],
 )
@@ -190,7 +191,7 @@ def test_register_again_after_a_failure(manager, stored):
 
 
 def test_unregistered_while_it_loads(make_manager, stored):
-    """A version is unregistered while its registration waits → VersionNotFound, not an answer that it is there."""
+    """A version is unregistered while its registration waits → ModelLoadFailed, not an answer that it is there."""
     engine = FakeEngine()
     manager = make_manager(engine)
     with ThreadPoolExecutor() as threads:
@@ -198,7 +199,7 @@ def test_unregistered_while_it_loads(make_manager, stored):
         engine.wait_started(1)
         manager.unregister("digits", wait=False)
         engine.workers[0].exit()
-    with pytest.raises(VersionNotFound, match=r'Model "digits" version 1\.0 was unregistered before its workers were ready'):
+    with pytest.raises(ModelLoadFailed, match="it was unloaded while it loaded"):
         registering.result()
 
 
@@ -265,15 +266,39 @@ def test_unregister_waits_for_requests(make_manager, stored):
     assert version.pool.state is State.UNLOADED
 
 
+def packed(folder):
+    """Pack a folder as a .mar file; returns its path."""
+    return shutil.move(shutil.make_archive(str(folder), "zip", folder), folder.with_suffix(".mar"))
+
+
 def test_unpacked_files_go(manager, stored, tmp_path):
     """An archive file was unpacked and is unregistered → its files are gone."""
-    folder = tmp_path / "store" / stored()
-    shutil.make_archive(str(folder), "zip", folder)
-    folder.with_name(folder.name + ".zip").rename(tmp_path / "store" / "digits.mar")
-    version = manager.register(Registration("digits.mar"))
+    version = manager.register(Registration(packed(tmp_path / "store" / stored())))
     assert version.archive.folder.is_dir()
     manager.unregister("digits")
     assert not version.archive.folder.exists()
+
+
+def test_unpacked_files_of_what_cannot_be_loaded_go(make_manager, stored, tmp_path):
+    """An archive file was unpacked and its handler cannot be loaded → its files go with the last worker that loads."""
+    engine = FakeEngine()
+    version = make_manager(engine).register(Registration(packed(tmp_path / "store" / stored()), workers=2, wait=False))
+    engine.workers[0].exit("exit code 3", "broken.py, line 2: bad")
+    assert version.pool.state is State.FAILED
+    assert version.archive.folder.is_dir()
+    engine.workers[1].exit()
+    assert not version.archive.folder.exists()
+
+
+def test_unpacked_files_of_what_is_tried_again_stay(make_manager, stored, tmp_path):
+    """An archive file was unpacked, its worker was ready and ended too often → FAILED, and its files stay for the next worker."""
+    engine = FakeEngine()
+    path = packed(tmp_path / "store" / stored(config="maxRetryTimeoutInSec: 0"))
+    version = make_manager(engine).register(Registration(path, workers=1, wait=False))
+    engine.workers[0].become_ready()
+    engine.workers[0].exit("exit code 1")
+    assert version.pool.state is State.FAILED
+    assert version.archive.folder.is_dir()
 
 
 def test_scale(manager, stored):

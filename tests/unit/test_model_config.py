@@ -64,8 +64,19 @@ def test_nothing(text):
 
 def test_zero_is_a_value():
     """Zero where zero means something → kept, not taken for absent."""
-    config = parse_model_config("minWorkers: 0\nmaxWorkers: 0\nmaxBatchDelay: 0\n")
-    assert (config.min_workers, config.max_workers, config.max_batch_delay_seconds, config.warnings) == (0, 0, 0, ())
+    config = parse_model_config("maxBatchDelay: 0\ncoolDown: 0\n")
+    assert (config.max_batch_delay_seconds, config.cool_down_seconds, config.warnings) == (0, 0, ())
+
+
+def test_no_workers():
+    """Zero for the numbers of workers → as if they were not there, with a warning each (TorchServe takes 0 for unset)."""
+    config = parse_model_config("minWorkers: 0\nmaxWorkers: 0\n")
+    assert (config.min_workers, config.max_workers) == (None, None)
+    assert (
+        config.warnings[0]
+        == "model-config.yaml, line 1: minWorkers must be a whole number of at least 1 and at most 2147483647, not 0; ignored"
+    )
+    assert len(config.warnings) == 2
 
 
 def test_zero_switches_off():

@@ -39,6 +39,19 @@ def test_models_are_a_table():
     assert "<b>2.0</b>" in rows[1]
 
 
+def test_models_are_readable_in_a_terminal():
+    """Models, printed → for each its versions with state and workers, and none of the settings."""
+    shown = repr(Models([Model("digits", "2.0", (version("1.0", "FAILED", workers=()), version("2.0")))]))
+    assert shown == "[<Model digits: 1.0 FAILED 0 of 2 workers, 2.0 (default) ACTIVE 1 of 2 workers>]"
+
+
+def test_slice_of_models_is_a_table():
+    """Some of the models → a table too, with just these."""
+    models = Models([Model(name, "1.0", (version("1.0"),)) for name in ("a", "b", "c")])
+    assert [model.name for model in models[1:]] == ["b", "c"]
+    assert models[1:]._repr_html_().count("<tr>") == 3
+
+
 def test_texts_are_escaped():
     """A cause with an angle bracket → it is text in the table, not HTML."""
     shown = Model("digits", "1.0", (version("1.0", "FAILED", cause="handler.py: <Handler> is missing"),))._repr_html_()
@@ -65,6 +78,19 @@ async def test_async_client_names_its_server():
         assert repr(client) == "AsyncClient('127.0.0.1:1', management_address='127.0.0.1:7071')"
 
 
+def test_session_names_its_model():
+    """A session, shown → its model, and the version when one was asked for."""
+    with Client("127.0.0.1:1") as client:
+        assert repr(client.session("digits")) == "Session('digits')"
+        assert repr(client.session("digits", version="2.0")) == "Session('digits', version='2.0')"
+
+
+async def test_async_session_names_its_model():
+    """The same of an AsyncClient → the same."""
+    async with AsyncClient("127.0.0.1:1") as client, client.session("digits") as session:
+        assert repr(session) == "AsyncSession('digits')"
+
+
 def test_large_request_is_shown(server, terminal, capsys):
     """A request of 2 MiB with `progress` → its model and size on standard error while it runs."""
     with Client(server.address, progress=True) as client:
@@ -85,3 +111,46 @@ def test_nothing_else_is_shown(server, terminal, capsys, size, progress):
     with Client(server.address, progress=progress) as client:
         client.predict("echo", bytes(size))
     assert capsys.readouterr().err == ""
+
+
+def test_nothing_is_shown_without_a_terminal(server, capfd):
+    """A large request with `progress`, into a file or pipe → nothing, not even an empty line."""
+    with Client(server.address, progress=True) as client:
+        client.predict("echo", bytes(2 * LARGE_BYTES))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_large_request_of_a_stream_is_shown(server, terminal, capsys):
+    """The same from a stream → the line until its first message, and no longer."""
+    with Client(server.address, progress=True) as client:
+        messages = client.stream("echo", bytes(2 * LARGE_BYTES))
+        next(messages)
+        shown = capsys.readouterr().err
+        list(messages)
+    assert "echo: 2.0 MiB" in shown
+    assert capsys.readouterr().err == ""
+
+
+async def test_large_request_of_an_async_stream_is_shown(server, terminal, capsys):
+    """The same from an AsyncClient → the same."""
+    async with AsyncClient(server.address, progress=True) as client:
+        messages = client.stream("echo", bytes(2 * LARGE_BYTES))
+        await anext(messages)
+        assert "echo: 2.0 MiB" in capsys.readouterr().err
+        await messages.aclose()
+    assert capsys.readouterr().err == ""
+
+
+def test_large_requests_of_a_session_are_shown(server, terminal, capsys):
+    """Two from a session → a line for each, though only the first names the model."""
+    with Client(server.address, progress=True) as client, client.session("echo") as session:
+        for _ in range(2):
+            session.predict(bytes(2 * LARGE_BYTES))
+            assert "echo: 2.0 MiB" in capsys.readouterr().err
+
+
+async def test_large_request_of_an_async_session_is_shown(server, terminal, capsys):
+    """The same from an AsyncClient → the same."""
+    async with AsyncClient(server.address, progress=True) as client, client.session("echo") as session:
+        await session.predict(bytes(2 * LARGE_BYTES))
+        assert "echo: 2.0 MiB" in capsys.readouterr().err

@@ -2,76 +2,49 @@
 
 import contextlib
 import math
-import os
 import struct
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from oip_requests import FP32, MALFORMED, TWO_FLOATS, raw_tensors
+from oip_requests import FP32, MALFORMED, TWO_FLOATS, Request, assert_same_elements, decode, encode, raw_tensors, refused, tensor
 
-from servegrpc.compat.open_inference import infer_pb2
 from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.tensors import parse_declaration
 from servegrpc.values import BY_NAME
-from servegrpc.wire.dialect import About
 from servegrpc.wire.open_inference import OpenInferenceCodec, codec_of, route
 from servegrpc.wire.open_inference_inputs import CONTENTS
 
-Request, Reply = infer_pb2.ModelInferRequest, infer_pb2.ModelInferResponse
 
-
-def decode(request, codec=None, **kwargs):
-    return (codec or OpenInferenceCodec()).decode(memoryview(bytearray(request.SerializeToString())), **kwargs)
-
-
-def encode(result, request=None, codec=None):
-    raw = (request or Request()).SerializeToString()
-    return Reply.FromString((codec or OpenInferenceCodec()).encode(result, About("m", "1", "id", 0, 0, 1, memoryview(raw))))
-
-
-def tensor(**fields):
-    return Request.InferInputTensor(**{**FP32, **fields})
-
-
-def refused(request, *told, codec=None):
-    with pytest.raises(InvalidInput) as raised:
-        decode(request, codec)
-    for text in told:
-        assert text in raised.value.message
-
-
-@given(st.lists(raw_tensors(), min_size=1, max_size=4), st.booleans())
-def test_raw_round_trip(tensors, borrow):
-    """Raw tensors of any datatype and shape, NaN, infinities and zero-size dimensions among them → the same bytes come back."""
+@pytest.mark.parametrize("datatype", BY_NAME)
+@settings(max_examples=25)
+@given(data=st.data(), borrow=st.booleans())
+def test_raw_round_trip(datatype, data, borrow):
+    """Raw tensors of a datatype and any shape, among others; NaN, infinities and zero-size dimensions too → the same bytes come back."""
+    tensors = [data.draw(raw_tensors(datatype)), *data.draw(st.lists(raw_tensors(), max_size=3))]
     request = Request(raw_input_contents=[data for _, _, data in tensors])
-    for index, (datatype, shape, _) in enumerate(tensors):
-        request.inputs.add(name=f"t{index}", datatype=datatype, shape=shape)
+    for index, (name, shape, _) in enumerate(tensors):
+        request.inputs.add(name=f"t{index}", datatype=name, shape=shape)
     reply = encode(decode(request, borrow=borrow), request)
     assert [(o.name, o.datatype, list(o.shape)) for o in reply.outputs] == [(i.name, i.datatype, list(i.shape)) for i in request.inputs]
     assert list(reply.raw_output_contents) == list(request.raw_input_contents)
 
 
-@given(raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS))
-def test_typed_round_trip(drawn):
-    """Typed tensors of any datatype that has a field for its elements → the same elements come back, raw."""
-    datatype, shape, data = drawn
-    element = BY_NAME[datatype]
+@pytest.mark.parametrize("datatype", CONTENTS)
+@settings(max_examples=25)
+@given(drawn=st.data())
+def test_typed_round_trip(datatype, drawn):
+    """Typed tensors of a datatype that has a field for its elements → the same elements come back, raw."""
+    _, shape, data = drawn.draw(raw_tensors(datatype))
     request = Request()
     sent = request.inputs.add(name="x", datatype=datatype, shape=shape)
     if datatype == "BYTES":
         sent.contents.bytes_contents.extend(decode_one(datatype, shape, data).ravel())
     else:
-        getattr(sent.contents, CONTENTS[datatype]).extend(np.frombuffer(data, element.dtype).tolist())
-    returned = encode(decode(request), request).raw_output_contents[0]
-    if element.dtype.kind == "f":
-        np.testing.assert_array_equal(
-            np.frombuffer(returned, element.dtype), np.frombuffer(data, element.dtype)
-        )  # NaN has many bit patterns
-    else:
-        assert returned == data
+        getattr(sent.contents, CONTENTS[datatype]).extend(np.frombuffer(data, BY_NAME[datatype].dtype).tolist())
+    assert_same_elements(datatype, encode(decode(request), request).raw_output_contents[0], data)
 
 
 def decode_one(datatype, shape, data):
@@ -167,6 +140,14 @@ def test_not_as_declared(fields, told):
     refused(Request(**fields, raw_input_contents=contents), told, codec=DECLARED)
 
 
+def test_too_many_rows():
+    """A request of more rows than the batch size → INVALID_ARGUMENT naming the input, whatever the handler is."""
+    tensors = [{"name": "x", "datatype": "FP32", "shape": [-1], "batchable": True}]
+    codec = codec_of({"inputs": tensors}, 1)
+    refused(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), "input 'x' has 2 rows; the model takes at most 1", codec=codec)
+    assert len(decode(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), codec_of({"inputs": tensors}, 2))["x"]) == 2
+
+
 def test_as_declared():
     """A request without an optional input → its row."""
     assert decode(Request(inputs=[FP32], raw_input_contents=[TWO_FLOATS]), DECLARED)["x"].tolist() == [1.5, -2]
@@ -188,6 +169,9 @@ def pairs(reply):
         (np.float32(2), {"output": ("FP32", [2.0])}),
         ([0.5, 1], {"output": ("FP64", [0.5, 1.0])}),
         (["a", "é"], {"output": ("BYTES", [b"a", "é".encode()])}),
+        ([b"a", b"\0"], {"output": ("BYTES", [b"a", b"\0"])}),
+        ([["a", b"b"], ("c", b"")], {"output": ("BYTES", [[b"a", b"b"], [b"c", b""]])}),
+        ([["a"], ["b", "c"]], {"output": ("BYTES", [b'[["a"], ["b", "c"]]'])}),
         (
             {"digit": 7, "name": "seven", "p": 0.5, "sure": True},
             {"digit": ("INT64", [7]), "name": ("BYTES", [b"seven"]), "p": ("FP64", [0.5]), "sure": ("BOOL", [True])},
@@ -205,7 +189,13 @@ def test_result_of_undeclared(result, expected):
 
 
 @pytest.mark.parametrize(
-    "result", [{"a": [1, 2], "b": "t"}, ([1, 2], "t"), {"a": torch.tensor([1, 2], dtype=torch.int32), "b": np.array([["t"]]), "c": 1}]
+    "result",
+    [
+        {"a": [1, 2], "b": "t"},
+        {"a": [1.0, 2.0], "b": [[b"t"]]},
+        ([1, 2], "t"),
+        {"a": torch.tensor([1, 2], dtype=torch.int32), "b": np.array([["t"]]), "c": 1},
+    ],
 )
 def test_result_of_declared(result):
     """Declared outputs, by name or by position → in the declared types, and no others."""
@@ -220,6 +210,9 @@ def test_result_of_declared(result):
         ({"a": torch.tensor([1.0]), "b": "t"}, "output 'a' cannot be sent: it is FP32, and INT32 is declared"),
         ({"a": [[1]], "b": "t"}, "output 'a' cannot be sent: its shape is [1, 1]"),
         ({"a": ["x"], "b": "t"}, "output 'a' cannot be sent"),
+        ({"a": [1.7, 2], "b": "t"}, "output 'a' cannot be sent: INT32 is declared, and it has other values"),
+        ({"a": ["1"], "b": "t"}, "output 'a' cannot be sent: INT32 is declared, and it has other values"),
+        ({"a": [2**31], "b": "t"}, "output 'a' cannot be sent"),
         (3, "must be a dict of the declared outputs: a, b"),
     ],
 )
@@ -253,6 +246,14 @@ def test_classification():
     wanted = Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": 2}}}])
     reply = encode(torch.tensor([[0.5, 2, 1], [3, 2, 4]]), wanted)
     assert shown(reply) == {"output": ("BYTES", [[b"2.000000:1", b"1.000000:2"], [b"4.000000:2", b"3.000000:0"]])}
+
+
+@pytest.mark.parametrize(("shape", "found"), [((2, 0), (2, 0)), ((0, 3), (0, 2))])
+def test_classification_without_elements(shape, found):
+    """A classification of a tensor that is empty → is empty."""
+    wanted = Request(outputs=[{"name": "output", "parameters": {"classification": {"int64_param": 2}}}])
+    (output,) = encode(torch.zeros(shape), wanted).outputs
+    assert (output.datatype, tuple(output.shape)) == ("BYTES", found)
 
 
 @pytest.mark.parametrize("count", [0, -1])
@@ -308,6 +309,8 @@ def test_no_options():
         {"priority": {"int64_param": -1}},
         {"sequence_start": {"int64_param": 1}},
         {"sequence_id": {"bool_param": True}},
+        {"sequence_id": {"string_param": ""}, "sequence_start": {"bool_param": True}},
+        {"sequence_id": {"int64_param": 0}, "sequence_end": {"bool_param": True}},
         {"triton_unheard_of": {"bool_param": True}},
         {"servegrpc_region/r": {"string_param": "0 8 /r"}},
     ],
@@ -324,85 +327,6 @@ def test_names_too_long():
     for name, length in (("model_name", 257), ("model_version", 257), ("id", 129)):
         with pytest.raises(InvalidInput):
             route(Request(**{name: "x" * length}).SerializeToString())
-
-
-# --- shared memory
-
-
-@pytest.fixture
-def region():
-    """A shared memory object of 64 bytes: its name."""
-    name = f"servegrpc-unit-{os.getpid()}"
-    with open(f"/dev/shm/{name}", "xb") as file:
-        file.write(bytes(range(64)))
-    yield name
-    os.unlink(f"/dev/shm/{name}")
-
-
-def shared(size=8, offset=0, name="r"):
-    return {
-        "shared_memory_region": {"string_param": name},
-        "shared_memory_byte_size": {"int64_param": size},
-        "shared_memory_offset": {"int64_param": offset},
-    }
-
-
-def in_memory(region, *, size=48, **fields):
-    return Request(parameters={"servegrpc_region/r": {"string_param": f"8 {size} /{region}"}}, **fields)
-
-
-def test_input_in_shared_memory(region):
-    """An input in a region, beside a raw one → read from there; raw contents are counted without it."""
-    inputs = [{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2, 4)}, {**FP32, "name": "y"}]
-    row = decode(in_memory(region, inputs=inputs, raw_input_contents=[TWO_FLOATS]))
-    assert row["x"].tolist() == [12, 13]
-    assert row["y"].tolist() == [1.5, -2]
-
-
-def test_output_in_shared_memory(region):
-    """An output into a region → written there, and empty raw contents."""
-    reply = encode(
-        {"a": np.array([7], "u1"), "b": 1}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4, 2)}, {"name": "b"}])
-    )
-    assert reply.raw_output_contents[0] == b""
-    assert reply.outputs[0].parameters["shared_memory_byte_size"].int64_param == 1
-    with open(f"/dev/shm/{region}", "rb") as file:
-        assert file.read()[9:12] == b"\x09\x07\x0b"
-
-
-@pytest.mark.parametrize(("offset", "size"), [(47, 2), (-1, 2), (0, -2), (2**62, 2)])
-def test_beyond_the_region(region, offset, size):
-    """A tensor that is not within its region → INVALID_ARGUMENT."""
-    refused(
-        in_memory(region, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(size, offset)}]),
-        "'r'",
-        "has 48 bytes",
-    )
-
-
-def test_region_beyond_its_object(region):
-    """A region that is larger than its object has become → INVALID_ARGUMENT."""
-    request = in_memory(region, size=57, inputs=[{"name": "x", "datatype": "UINT8", "shape": [2], "parameters": shared(2)}])
-    refused(request, "ends beyond its object, which has 64 bytes")
-
-
-def test_output_too_large(region):
-    """An output larger than its place → INVALID_ARGUMENT, and nothing written."""
-    with pytest.raises(InvalidInput):
-        encode({"a": np.zeros(5, "u1")}, in_memory(region, outputs=[{"name": "a", "parameters": shared(4)}]))
-
-
-def test_contents_beside_shared_memory(region):
-    """An input in a region that has contents too → INVALID_ARGUMENT."""
-    request = in_memory(region, inputs=[{**FP32, "contents": {"fp32_contents": [1, 2]}, "parameters": shared()}])
-    refused(request, "contents field must not be specified when using shared memory for 'x'")
-
-
-@pytest.mark.parametrize("key", ["/", "/..", "/a/b", "/nosuch-servegrpc"])
-def test_no_object(key):
-    """A key that names no object → INVALID_ARGUMENT."""
-    parameters = {"servegrpc_region/r": {"string_param": f"0 8 {key}"}}
-    refused(Request(parameters=parameters, inputs=[{**FP32, "parameters": shared()}]), "'r'")
 
 
 # --- JSON, as TorchServe's kservev2 envelope has it

@@ -410,45 +410,6 @@ def test_losses_for_a_time(make):
 # --- time-outs
 
 
-def test_response_timeout(serving):
-    """A handler takes longer than the response timeout → its worker is killed, and the caller is told RESPONSE_TIMEOUT."""
-    pool, _, (worker,) = serving(1, response_timeout_seconds=0.02)
-    caller = Caller(pool)
-    caller.submit("a")
-    worker.wait_for(lambda: worker.killed)
-    assert worker.killed == "took longer than the response timeout of 0.02 s"
-    worker.exit()
-    assert caller["a"] == ["RESPONSE_TIMEOUT"]
-
-
-def test_response_timeout_counts_per_batch(make):
-    """A second batch waits behind the first → its time counts from the first one's answer."""
-    timer = ManualTimer()
-    pool, engine = make(timer=timer, response_timeout_seconds=60)
-    pool.scale(1)
-    (worker,) = engine.workers
-    worker.become_ready()
-    Caller(pool).submit("a", "b")
-    answered = monotonic()
-    worker.answer()
-    timer.run()
-    assert worker.killed == ""
-    when, _ = timer.calls[-1]
-    assert answered + 60 <= when <= monotonic() + 60
-
-
-def test_response_timeout_again(serving):
-    """A worker answered a batch in time → a later one that takes too long is noticed too."""
-    pool, _, (worker,) = serving(1, response_timeout_seconds=0.02)
-    caller = Caller(pool)
-    caller.submit("a")
-    worker.answer()
-    caller.submit("b")
-    worker.wait_for(lambda: worker.killed)
-    worker.exit()
-    assert (caller["a"], caller["b"]) == (["OK"], ["RESPONSE_TIMEOUT"])
-
-
 def test_startup_timeout(make):
     """A handler takes longer to load than the startup timeout → its worker is killed and the version has failed."""
     pool, engine = make(startup_timeout_seconds=0.02)

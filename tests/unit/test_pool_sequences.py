@@ -3,6 +3,7 @@
 import pytest
 from fakes import Caller, sent
 
+from servegrpc.core.request import Request
 from servegrpc.core.worker import WorkerRecord
 from servegrpc.errors import SequenceLimit, SequenceLost, SequenceUnknown
 
@@ -12,6 +13,20 @@ def begun(pool, caller, worker, sequence_id="s"):
     caller.submit("first", sequence=pool.sequence(sequence_id, start=True))
     worker.answer()
     return pool.sequence(sequence_id, start=False)
+
+
+def test_begins_beside_other_requests(serving):
+    """One of a batch's requests begins a sequence → the batch goes to the free worker that has the fewest sequences."""
+    pool, _, workers = serving(2, batch_size=2)
+    caller = Caller(pool)
+    caller.submit("a", sequence=pool.sequence("s", start=True))
+    (first,) = [worker for worker in workers if worker.batches]
+    first.answer()
+    for name, sequence in (("x", None), ("b", pool.sequence("t", start=True))):
+        pool.put(Request(b"x", 0, name, lambda reply: None, sequence=sequence))
+    pool.pump()
+    (other,) = [worker for worker in workers if worker is not first]
+    assert sent(other) == [["x", "b"]]
 
 
 def test_scaled_down_while_first_requests_run(serving):
@@ -56,18 +71,17 @@ def test_lost_while_a_first_request_runs(serving):
 
 
 def test_no_worker_took_the_first_request(serving):
-    """The last worker ends before it took the first request of a sequence → that is refused, and the sequence can go on later."""
+    """The last worker ends before it took the first request of a sequence → that is refused, and the next one begins it later."""
     pool, engine, (worker,) = serving(1)
     caller = Caller(pool)
     caller.submit("x", "y")
-    sequence = pool.sequence("s", start=True)
-    caller.submit("a", sequence=sequence)
+    caller.submit("a", sequence=pool.sequence("s"))
     pool.scale(0)
     worker.exit("signal 9 (SIGKILL)")
     assert caller["a"]
     pool.scale(1)
     engine.workers[-1].become_ready()
-    caller.submit("b", sequence=pool.sequence("s", start=False))
+    caller.submit("b", sequence=pool.sequence("s"))
     assert sent(engine.workers[-1]) == [["b"]]
 
 
@@ -150,6 +164,17 @@ def test_callers_that_left_do_not_count(serving):
         caller.submit("d", sequence=sequence)
     assert pool.cancel(caller.requests["b"])
     caller.submit("e", sequence=sequence)
+
+
+def test_room_after_the_caller_left(serving):
+    """A caller leaves, and then what was buffered for it is gone → its worker still hears that it has left."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", message=lambda reply: None)
+    pool.pause(caller.requests["a"], paused=True)
+    assert not pool.cancel(caller.requests["a"])
+    pool.pause(caller.requests["a"], paused=False)
+    assert worker.flags == {caller.requests["a"]: (True, False)}
 
 
 def test_left_between_decision_and_hand_over(serving, monkeypatch):

@@ -1,6 +1,7 @@
 """Installing what an archive asks for: pip itself, on wheels in a folder."""
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from importlib import metadata
 import pytest
 from wheels import write_wheel
 
-from servegrpc.core.requirements import PackageCache
+from servegrpc.core.requirements import LOADED, PackageCache
 from servegrpc.errors import RequirementsFailed
 
 OFFLINE = "--no-index\n--find-links wheels\n"
@@ -76,6 +77,44 @@ def test_other_version_of_what_the_server_has(cache, archive):
     assert (folder / "pytest-0.1.dist-info").is_dir()
     seen = subprocess.run([sys.executable, "-c", "import pytest; print(pytest.__version__)"], capture_output=True, text=True, check=True)
     assert (seen.stdout.strip(), metadata.version("pytest")) == (before, before)
+
+
+@pytest.mark.slow
+def test_other_version_of_what_workers_do_not_load(cache, archive):
+    """A version of a package that the server alone runs on, in a worker never loaded → the model's own copy."""
+    write_wheel(archive / "wheels", "pydantic", "1.0")
+    folder = cache.install(write(archive, "pydantic==1.0"), label="m")
+    assert (folder / "pydantic-1.0.dist-info").is_dir()
+
+
+@pytest.mark.slow
+def test_other_version_of_what_workers_load(cache, archive):
+    """A version of a package that every worker has loaded in another → refused: it would not be the one that is imported."""
+    write_wheel(archive / "wheels", "tqdm", "1.0")
+    with pytest.raises(RequirementsFailed, match=r"user requested tqdm==1\.0"):
+        cache.install(write(archive, "tqdm==1.0"), label="m")
+
+
+LOADED_FILES = """
+import sys
+from servegrpc.worker.forkserver import preload
+
+preload()
+print(*(module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)), sep="\\n")
+"""
+
+
+@pytest.mark.slow
+def test_loaded_packages():
+    """What the fork server has imported, by the files of each package → the list of what cannot be had in another version."""
+    files = set(subprocess.run([sys.executable, "-P", "-c", LOADED_FILES], capture_output=True, text=True, check=True).stdout.splitlines())
+    found = {
+        re.sub(r"[-_.]+", "-", package.name).lower()
+        for package in metadata.distributions()
+        if any(str(package.locate_file(file)) in files for file in package.files or ())
+    }
+    by_site = {"setuptools"}  # its hook, which Python's start-up imports
+    assert found - by_site | {"servegrpc"} == set(LOADED)
 
 
 @pytest.mark.slow

@@ -370,6 +370,59 @@ def test_nobody_waits():
     assert [reason(reply) for reply in replies[:2]] == ["DEADLINE_EXPIRED", "REQUEST_CANCELLED"]
 
 
+def streamed(data, request_id):
+    """Return a request whose caller takes a stream."""
+    one = item(data, request_id)
+    one.streamed = True
+    return one
+
+
+def test_caller_leaves_a_handler_that_yields():
+    """The caller leaves while a step runs → the handler is closed after that step."""
+    outlet, steps = Recorded(), []
+
+    def handle(rows, context):
+        for step in range(5):
+            outlet.left = (0,) if step == 1 else ()
+            steps.append(step)
+            yield [step]
+
+    run_items(handle, [streamed("x", "r")], outlet)
+    assert steps == [0, 1]
+    assert [reply.code for reply in outlet.replies] == [Code.OK, Code.CANCELLED]
+
+
+def run_sending(*items, left):
+    """Run a handler that sends three messages, while the callers at `left` leave; returns how many it sent, and the final replies."""
+    outlet, steps = Recorded(), []
+
+    def handle(rows, context):
+        outlet.left = left
+        for step in range(3):
+            steps.append(step)
+            context.send_intermediate([step] * len(rows))
+        return ["end"] * len(rows)
+
+    replies = run_items(handle, [*items], outlet, isolate=True)
+    return len(steps), replies
+
+
+def test_callers_leave_a_handler_that_sends(capsys):
+    """All callers leave a handler that sends from within → it is ended at its next message, which is no error of its."""
+    steps, replies = run_sending(streamed("x", "a"), streamed("y", "b"), left=(0, 1))
+    assert steps == 1
+    assert [reason(reply) for reply in replies] == ["REQUEST_CANCELLED"] * 2
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("other", [streamed("y", "b"), item("y", "b")])
+def test_some_callers_leave_a_handler_that_sends(other):
+    """A caller leaves a handler that sends from within, another waits, for messages or the one answer → it goes on for that one."""
+    steps, replies = run_sending(streamed("x", "a"), other, left=(0,))
+    assert steps == 3
+    assert result(replies[1]) == "end"
+
+
 class Behind(Recorded):
     """The callers at `paused` do not keep up, until the handler has waited `waits` times for them."""
 
@@ -383,13 +436,6 @@ class Behind(Recorded):
 
     def wait(self, index, seconds):
         self.waited.append((index, seconds))
-
-
-def streamed(data, request_id):
-    """Return a request whose caller takes a stream."""
-    one = item(data, request_id)
-    one.streamed = True
-    return one
 
 
 def count_to_two(rows, context):

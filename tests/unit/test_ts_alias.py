@@ -1,5 +1,6 @@
 """`import ts…` is answered with our modules: the hook, in the process of the tests and in one where the real package is."""
 
+import importlib.util
 import subprocess
 import sys
 
@@ -74,6 +75,24 @@ def test_refused_module():
     """A handler imports a module that needs what is not here → ModuleNotFoundError with the reason."""
     with pytest.raises(ModuleNotFoundError, match="needs NVIDIA DALI"):
         import ts.torch_handler.dali_handler  # noqa: F401
+
+
+def test_is_there_is_asked():
+    """Code asks whether there is a name or a module, and there is none → no, as of any package; nothing is raised."""
+    import ts.utils.util
+
+    assert not hasattr(ts.utils.util, "nothing")
+    assert getattr(ts.utils, "nothing", None) is None
+    assert importlib.util.find_spec("ts.nothing") is None
+    assert importlib.util.find_spec("ts.torch_handler.dali_handler") is None
+    with pytest.raises(AttributeError, match=r"ts\.utils\.util\.nothing: servegrpc has no such name"):
+        ts.utils.util.nothing  # noqa: B018
+
+
+def test_unknown_name_of_a_package():
+    """A handler imports from a package what is not there → an ImportError that says so too."""
+    with pytest.raises(ImportError, match=r"ts\.utils\.nothing: servegrpc has no such name"):
+        from ts.utils import nothing  # noqa: F401
 
 
 def test_private_name():

@@ -140,6 +140,10 @@ func archiveOf(models []*pb.Model, name string) string {
 }
 
 func main() {
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: client ADDRESS MANAGEMENT [PICTURE]")
+		os.Exit(2)
+	}
 	address, management, path := os.Args[1], os.Args[2], sample
 	if len(os.Args) > 3 {
 		path = os.Args[3]
@@ -148,7 +152,7 @@ func main() {
 	defer connection.Close()
 	defer managementConnection.Close()
 	inference, models := pb.NewInferenceServiceClient(connection), pb.NewManagementServiceClient(managementConnection)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the deadline of each call below
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // one deadline for all calls below; a program that stays makes one for each
 	defer cancel()
 
 	health, err := grpc_health_v1.NewHealthClient(connection).Check(ctx, &grpc_health_v1.HealthCheckRequest{})

@@ -5,7 +5,7 @@ import os
 import pytest
 import yaml
 from oip import MEMORY_PREFIX, grpcclient
-from servers import Servers
+from servers import Gate, Servers
 
 
 def declared(datatype, shape, inputs, outputs, **settings):
@@ -22,8 +22,11 @@ MODELS = {
     "simple_fp32": ("add_sub", declared("FP32", [-1, 16], *SUM, batchSize=8)),
     "upper": ("upper", declared("BYTES", [-1], ["STRINGS"], ["UPPER"], batchSize=4)),
     "same": ("same", ""),
+    "patient": ("same", declared("FP32", [-1], ["x"], ["x"], batchSize=8, maxBatchDelay=600_000)),
     "told": ("told", ""),
     "repeat": ("repeat", "batchSize: 4"),
+    "later": ("later", ""),
+    "steps": ("steps", ""),
     "accumulate": ("accumulate", "sequenceBatching: true\nsequenceMaxIdleMSec: 60000\nbatchSize: 4"),
     "hold": ("hold", ""),
     "mortal": ("mortal", ""),
@@ -32,10 +35,17 @@ MODELS = {
 
 
 @pytest.fixture(scope="session")
-def model_store(tmp_path_factory, archive):
-    """The archives of all models, and one that is not loaded: `spare`."""
+def load_gate(tmp_path_factory):
+    """Where the model `waits` waits while it loads."""
+    return Gate(tmp_path_factory.mktemp("gates"))
+
+
+@pytest.fixture(scope="session")
+def model_store(tmp_path_factory, archive, load_gate):
+    """The archives of all models, and some that are not loaded."""
     store = tmp_path_factory.mktemp("store")
-    for name, (handler, config) in {**MODELS, "spare": ("same", "")}.items():
+    others = {"spare": ("same", ""), "broken": ("fail_load", ""), "waits": ("waits", f"gate: {load_gate.path}")}
+    for name, (handler, config) in {**MODELS, **others}.items():
         os.rename(archive(handler, name=name, config=config), store / f"{name}.mar")
     return store
 

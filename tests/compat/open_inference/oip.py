@@ -2,6 +2,7 @@
 
 import os
 import sys
+import urllib.request
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[3] / "build" / "tritonclient"
@@ -19,7 +20,9 @@ MEMORY_PREFIX = f"servegrpc-test-{os.getpid()}"  # of all shared memory that the
 __all__ = [
     "MEMORY_PREFIX",
     "InferenceServerException",
+    "accepted",
     "aioclient",
+    "count",
     "deserialize_bytes_tensor",
     "grpcclient",
     "model_config_pb2",
@@ -40,3 +43,15 @@ def tensor(name, array, datatype=None):
 def outputs(*names, **kwargs):
     """Return requested outputs of a client."""
     return [grpcclient.InferRequestedOutput(name, **kwargs) for name in names]
+
+
+def count(server, metric, model):
+    """Return the sum of a model's numbers of a metric."""
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as response:
+        lines = response.read().decode().splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric) and f'model_name="{model}"' in line)
+
+
+def accepted(server, model):
+    """Return how many requests of a model have been queued, those that a worker has got among them."""
+    return sum(count(server, metric, model) for metric in ("servegrpc_queue_seconds_count", "servegrpc_queued_requests"))

@@ -67,6 +67,12 @@ def test_config_of_undeclared(triton):
     assert triton.get_model_config("same").config.max_batch_size == 0
 
 
+@pytest.mark.parametrize(("model", "yields"), [("same", False), ("repeat", True), ("later", True), ("steps", True)])
+def test_decoupled(triton, model, yields):
+    """A handler that yields, by itself, asynchronously or step by step → said to be decoupled, and no other."""
+    assert triton.get_model_config(model).config.model_transaction_policy.decoupled == yields
+
+
 @pytest.mark.parametrize("method", ["get_model_metadata", "get_model_config", "get_inference_statistics"])
 def test_unknown_model(triton, method):
     """A model that is not there → NOT_FOUND, in the words Triton's clients look for."""
@@ -89,6 +95,17 @@ def test_statistics_of_one(triton):
     assert stats.success.ns >= stats.queue.ns
     assert stats.success.count == stats.compute_infer.count == after[0].inference_count
     assert abs(after[0].last_inference - time.time() * 1000) < 60_000
+
+
+def test_statistics_of_failures(triton):
+    """A request that fails → its time is among those of failures, and not of successes."""
+    before = triton.get_inference_statistics("upper").model_stats[0].inference_stats
+    with pytest.raises(InferenceServerException):
+        triton.infer("upper", [tensor("x", np.zeros(1, np.float32))])
+    after = triton.get_inference_statistics("upper").model_stats[0].inference_stats
+    assert after.fail.count == before.fail.count + 1
+    assert after.fail.ns > before.fail.ns
+    assert after.success == before.success
 
 
 def test_statistics_of_batches(triton):

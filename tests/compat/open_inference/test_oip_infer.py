@@ -179,3 +179,32 @@ def test_beside_our_client(triton_server):
     with triton_server.client() as ours:
         prediction = ours.predict("simple", dict.fromkeys(("INPUT0", "INPUT1"), SIXTEEN))
     np.testing.assert_array_equal(prediction.output["OUTPUT0"], 2 * SIXTEEN)
+
+
+EIGHT = np.arange(8, dtype=np.float32)
+
+
+def by_call(server, client):
+    return client.infer("patient", [tensor("x", EIGHT)], client_timeout=20).as_numpy("x")
+
+
+def by_stream(server, client):
+    request = service_pb2.ModelInferRequest(model_name="patient", raw_input_contents=[EIGHT.tobytes()])
+    request.inputs.add(name="x", datatype="FP32", shape=[8])
+    (reply,) = client._client_stub.ModelStreamInfer(iter([request]), timeout=20)
+    return grpcclient.InferResult(reply.infer_response).as_numpy("x")
+
+
+def by_own_client(server, client):
+    with server.client() as own:
+        return own.predict("patient", {"x": EIGHT}, timeout=20).output["x"]
+
+
+@pytest.mark.parametrize("call", [by_call, by_stream, by_own_client])
+def test_full_by_itself(triton_server, triton, call):
+    """A request that is a full batch, in any dialect → does not wait ten minutes for others, and counts with its rows."""
+    (before,) = triton.get_inference_statistics("patient").model_stats
+    np.testing.assert_array_equal(call(triton_server, triton), EIGHT)
+    (after,) = triton.get_inference_statistics("patient").model_stats
+    assert (after.inference_count, after.execution_count) == (before.inference_count + 8, before.execution_count + 1)
+    assert [batch.batch_size for batch in after.batch_stats] == [8]

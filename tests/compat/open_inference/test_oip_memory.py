@@ -97,6 +97,16 @@ def test_beyond_the_object(triton, region, offset, size):
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
+def test_huge_and_empty(triton, region):
+    """A tensor as large as an object that is huge and empty → refused, and the worker lives."""
+    handle = region()
+    os.truncate(f"/dev/shm/{handle._shm_key}", 1 << 60)
+    with pytest.raises(InferenceServerException, match=f"input 'INPUT0': data has {1 << 60} bytes") as raised:
+        triton.infer("simple", in_region(registered(triton, handle, size=1 << 60), size=1 << 60))
+    assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
+    assert triton.is_model_ready("simple")
+
+
 @pytest.mark.parametrize("offset", [64, 65, 1 << 40])
 def test_beyond_the_region(triton, region, offset):
     """A tensor that ends beyond its region → refused."""
@@ -131,6 +141,18 @@ def test_other_prefix(triton, region):
     """An object whose name begins otherwise → refused, whatever is in it."""
     with pytest.raises(InferenceServerException, match=f"keys must begin with '/{MEMORY_PREFIX}'"):
         registered(triton, region(f"other-{MEMORY_PREFIX}"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_of_another_user(triton, region):
+    """An object of another user → refused when it is registered, and in requests when it was given away later."""
+    handle = region()
+    name = registered(triton, handle)
+    os.chown(f"/dev/shm/{handle._shm_key}", 12345, -1)
+    for use in (lambda: triton.infer("simple", in_region(name)), lambda: triton.register_system_shared_memory("other", handle._shm_key, 8)):
+        with pytest.raises(InferenceServerException, match="must be a file of the user that the server runs as") as raised:
+            use()
+        assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
 
 
 def test_link(triton):

@@ -2,7 +2,6 @@
 
 import json
 import struct
-import urllib.request
 from queue import SimpleQueue
 
 import grpc
@@ -11,8 +10,8 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oip import InferenceServerException, deserialize_bytes_tensor, outputs, service_pb2, tensor
-from oip_requests import FP32, MALFORMED, TWO_FLOATS, raw_tensors
+from oip import InferenceServerException, accepted, deserialize_bytes_tensor, outputs, service_pb2, tensor
+from oip_requests import FP32, MALFORMED, TWO_FLOATS, assert_same_elements, raw_tensors
 from servers import until
 
 from servegrpc.values import BY_NAME
@@ -29,11 +28,13 @@ def infer(triton):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(tensors=st.lists(raw_tensors(), min_size=1, max_size=5))
-def test_any_raw_tensors(infer, tensors):
-    """Raw tensors of any datatype and shape through identity → the same bytes."""
-    inputs = [{"name": f"t{index}", "datatype": datatype, "shape": shape} for index, (datatype, shape, _) in enumerate(tensors)]
+@pytest.mark.parametrize("datatype", BY_NAME)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_raw_tensors(infer, datatype, data):
+    """Raw tensors of a datatype and any shape, among others, through identity → the same bytes."""
+    tensors = [data.draw(raw_tensors(datatype)), *data.draw(st.lists(raw_tensors(), max_size=4))]
+    inputs = [{"name": f"t{index}", "datatype": name, "shape": shape} for index, (name, shape, _) in enumerate(tensors)]
     reply = infer(model_name="same", inputs=inputs, raw_input_contents=[data for _, _, data in tensors])
     assert [(o.name, o.datatype, list(o.shape)) for o in reply.outputs] == [(i["name"], i["datatype"], i["shape"]) for i in inputs]
     assert list(reply.raw_output_contents) == [data for _, _, data in tensors]
@@ -47,14 +48,15 @@ def elements(datatype, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(drawn=raw_tensors().filter(lambda drawn: drawn[0] in CONTENTS))
-def test_any_typed_tensor(infer, drawn):
-    """Typed tensors of any datatype and shape through identity → the same elements, raw."""
-    datatype, shape, data = drawn
+@pytest.mark.parametrize("datatype", CONTENTS)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=st.data())
+def test_any_typed_tensor(infer, datatype, drawn):
+    """Typed tensors of a datatype and any shape through identity → the same elements, raw."""
+    _, shape, data = drawn.draw(raw_tensors(datatype))
     contents = {CONTENTS[datatype]: elements(datatype, data)}
     reply = infer(model_name="same", inputs=[{"name": "x", "datatype": datatype, "shape": shape, "contents": contents}])
-    np.testing.assert_array_equal(elements(datatype, reply.raw_output_contents[0]), elements(datatype, data))
+    assert_same_elements(datatype, reply.raw_output_contents[0], data)
     assert list(reply.outputs[0].shape) == shape
 
 
@@ -116,14 +118,6 @@ def test_timeout(triton):
         triton.infer("same", [tensor("x", np.zeros(1, np.float32))], timeout=1)  # a microsecond
     assert raised.value.status() == "StatusCode.DEADLINE_EXCEEDED"
     assert triton.get_inference_statistics("same").model_stats[0].execution_count == runs
-
-
-def accepted(server, model):
-    """Return how many requests of a model have been queued, those that a worker has got among them."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as response:
-        text = response.read().decode()
-    names = ("servegrpc_queue_seconds_count", "servegrpc_queued_requests")
-    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(names) and f'model_name="{model}"' in line)
 
 
 def test_priority(triton_server, triton, gate):

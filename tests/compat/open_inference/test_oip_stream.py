@@ -1,12 +1,12 @@
 """ModelStreamInfer by Triton's client: any number of replies, errors that end no stream, sequences."""
 
-import urllib.request
 from contextlib import contextmanager
 from queue import SimpleQueue
 
+import grpc
 import numpy as np
 import pytest
-from oip import InferenceServerException, aioclient, grpcclient, service_pb2, tensor
+from oip import InferenceServerException, accepted, aioclient, count, grpcclient, service_pb2, tensor
 from servers import until
 
 SECONDS = 20
@@ -32,12 +32,6 @@ def out(result, name="OUT"):
     if isinstance(result, Exception):
         raise result
     return result.as_numpy(name).tolist()
-
-
-def metric(server, name):
-    """Return the lines of a metric."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as response:
-        return [line for line in response.read().decode().splitlines() if line.startswith(name)]
 
 
 def is_final(result):
@@ -139,24 +133,25 @@ def test_half_close(triton_server):
         assert list(client._client_stub.ModelStreamInfer(iter([]), timeout=SECONDS)) == []
 
 
-def executions(triton, model):
-    return triton.get_inference_statistics(model).model_stats[0].execution_count
+def take_gate(triton, path):
+    """Have the handler `hold` open a path; returns how many requests it has taken before."""
+    return out(triton.infer("hold", [tensor("PATH", np.array([path], dtype=object))]), "NUMBER")[0]
 
 
 def test_caller_leaves(triton_server, triton, gate):
     """A caller that leaves while one of its requests runs and others wait → those are not run, and the model serves on."""
-    runs = executions(triton, "hold")
+    before, arrived = take_gate(triton, "/dev/null"), accepted(triton_server, "hold")
     requests = [service_pb2.ModelInferRequest(model_name="hold") for _ in range(5)]
     for request, path in zip(requests, [gate.path, *["/dev/null"] * 4], strict=True):
         request.inputs.add(name="PATH", datatype="BYTES", shape=[1]).contents.bytes_contents.append(path.encode())
     with grpcclient.InferenceServerClient(triton_server.inference) as client:
         call = client._client_stub.ModelStreamInfer(iter(requests))
         gate.wait_entered()
+        until(lambda: accepted(triton_server, "hold") == arrived + 5)
         call.cancel()
-    until(lambda: metric(triton_server, 'servegrpc_requests_total{code="CANCELLED",model_name="hold"'))
+        until(lambda: count(triton_server, "servegrpc_queued_requests", "hold") == 0)  # the last that the server lets go
     gate.open()
-    until(lambda: executions(triton, "hold") > runs)
-    assert executions(triton, "hold") <= runs + 2
+    assert take_gate(triton, "/dev/null") == before + 2
 
 
 async def test_aio(triton_server):
@@ -211,6 +206,48 @@ def test_sequence_that_was_not_begun(triton):
     """A request of a sequence without a start → an error, not a sum that begins anew."""
     with pytest.raises(InferenceServerException) as raised:
         triton.infer("accumulate", [tensor("INPUT", np.array([1], np.int32))], sequence_id=13)
+    assert raised.value.status() == "StatusCode.FAILED_PRECONDITION"
+
+
+def by_call(client, request):
+    client._client_stub.ModelInfer(request, timeout=SECONDS)
+
+
+def by_stream(client, request):
+    next(client._client_stub.ModelStreamInfer(iter([request]), metadata=[("triton_grpc_error", "true")], timeout=SECONDS))
+
+
+@pytest.mark.parametrize("call", [by_call, by_stream])
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, "inference request to model 'accumulate' must specify a non-zero or non-empty correlation ID: parameter 'sequence_id'"),
+        ({"sequence_start": {"bool_param": True}}, "parameter 'sequence_id' is missing beside 'sequence_start'"),
+    ],
+    ids=["no sequence", "only a start"],
+)
+def test_without_sequence(triton, call, parameters, told):
+    """A request without a sequence's id to a model that takes sequences → INVALID_ARGUMENT, naming the parameter."""
+    request = service_pb2.ModelInferRequest(model_name="accumulate", raw_input_contents=[bytes(4)], parameters=parameters)
+    request.inputs.add(name="INPUT", datatype="INT32", shape=[1])
+    with pytest.raises(grpc.RpcError) as raised:
+        call(triton, request)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert told in raised.value.details()
+
+
+def test_number_or_text(triton):
+    """A sequence begun with a number, continued with the same number as a text → one sequence."""
+    for sequence, start, total in ((77, True, 1), ("77", False, 2)):
+        result = triton.infer("accumulate", [tensor("INPUT", np.ones(1, np.int32))], sequence_id=sequence, sequence_start=start)
+        assert out(result, "OUTPUT") == [total]
+
+
+def test_sequence_that_has_ended(triton):
+    """A request of a sequence after its last one, without a start → an error."""
+    steps(triton.infer, 14, [1, 2])
+    with pytest.raises(InferenceServerException) as raised:
+        triton.infer("accumulate", [tensor("INPUT", np.array([1], np.int32))], sequence_id=14)
     assert raised.value.status() == "StatusCode.FAILED_PRECONDITION"
 
 

@@ -55,6 +55,20 @@ def handle(data, context):
         raise PredictionException("the picture is empty", int(data[0]["data"]))
 """
 
+OWN_EXCEPTION = """
+from ts.utils.util import PredictionException
+
+
+class TooSmall(PredictionException):
+    def __init__(self):
+        super().__init__("the picture is too small", 422)
+
+
+def handle(data, context):
+    if data is not None:
+        raise TooSmall
+"""
+
 FAILS = """
 import os
 import signal
@@ -248,6 +262,12 @@ def test_out_of_resources(torchserve, fails, refused, deed):
 def test_prediction_exception(torchserve, raises, refused, http, code):
     """A PredictionException with an HTTP code → its text, and TorchServe's status code, but for a code of success, which is none."""
     assert refused(torchserve.predict, raises, str(http).encode()) == (code, "the picture is empty", SERVER_ERROR)
+
+
+def test_own_prediction_exception(torchserve, register, refused):
+    """A class of the handler's own that extends PredictionException → its text and code as well."""
+    model = register("raises", code=OWN_EXCEPTION)
+    assert refused(torchserve.predict, model, b"x") == ("FAILED_PRECONDITION", "the picture is too small", SERVER_ERROR)
 
 
 @pytest.mark.slow

@@ -42,10 +42,14 @@ class Journal:
         self._file = os.open(context.model_yaml_config["journal"], os.O_WRONLY | os.O_APPEND)
 
     def taken(self, data, context):
-        """Return what the requests ask for, noted."""
-        at, left = monotonic(), [min(context.time_remaining(index), 1e9) for index in range(len(data))]
-        asks = [read(row["data"]) for row in data]
-        lines = [json.dumps([ask["id"], at, seconds]) for ask, seconds in zip(asks, left, strict=True)]
+        """Return what the requests of a batch ask for, noted."""
+        return self.noted(data, [context.time_remaining(index) for index in range(len(data))])
+
+    def noted(self, rows, left):
+        """Return what requests ask for, noted."""
+        at = monotonic()
+        asks = [read(row["data"]) for row in rows]
+        lines = [json.dumps([ask["id"], at, min(seconds, 1e9)]) for ask, seconds in zip(asks, left, strict=True)]
         os.write(self._file, "".join(f"{line}\n" for line in lines).encode())
         return asks
 

@@ -114,7 +114,7 @@ const (
 	//
 	// { "reason": "SEQUENCE_LIMIT", "domain": "servegrpc", "metadata": { "model_name": "chat", "max_sequences": "8" } }
 	ErrorReason_ERROR_REASON_SEQUENCE_LIMIT ErrorReason = 21
-	// RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, and the model does not wait for slow readers.
+	// RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, for longer than the model waits.
 	//
 	// { "reason": "SLOW_READER", "domain": "servegrpc", "metadata": { "model_name": "chat", "request_id": "7f3a-12" } }
 	ErrorReason_ERROR_REASON_SLOW_READER ErrorReason = 22

@@ -25,8 +25,8 @@ type InferenceServiceClient interface {
 	// Runs a model once and returns what its handler produces, message by message.
 	//
 	// A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-	// of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-	// call stops the handler's work for it.
+	// of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+	// the call stops the handler's work for it.
 	PredictStream(ctx context.Context, in *PredictStreamRequest, opts ...grpc.CallOption) (InferenceService_PredictStreamClient, error)
 	// Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
 	//
@@ -127,8 +127,8 @@ type InferenceServiceServer interface {
 	// Runs a model once and returns what its handler produces, message by message.
 	//
 	// A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-	// of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-	// call stops the handler's work for it.
+	// of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+	// the call stops the handler's work for it.
 	PredictStream(*PredictStreamRequest, InferenceService_PredictStreamServer) error
 	// Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
 	//

@@ -212,7 +212,7 @@ public enum ErrorReason
   ERROR_REASON_SEQUENCE_LIMIT(21),
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, and the model does not wait for slow readers.
+   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, for longer than the model waits.
    * { "reason": "SLOW_READER", "domain": "servegrpc", "metadata": { "model_name": "chat", "request_id": "7f3a-12" } }
    * </pre>
    *
@@ -493,7 +493,7 @@ public enum ErrorReason
   public static final int ERROR_REASON_SEQUENCE_LIMIT_VALUE = 21;
   /**
    * <pre>
-   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, and the model does not wait for slow readers.
+   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, for longer than the model waits.
    * { "reason": "SLOW_READER", "domain": "servegrpc", "metadata": { "model_name": "chat", "request_id": "7f3a-12" } }
    * </pre>
    *

@@ -182,8 +182,8 @@ public final class InferenceServiceGrpc {
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
      * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-     * call stops the handler's work for it.
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+     * the call stops the handler's work for it.
      * </pre>
      */
     public void predictStream(servegrpc.v1.PredictStreamRequest request,
@@ -266,8 +266,8 @@ public final class InferenceServiceGrpc {
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
      * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-     * call stops the handler's work for it.
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+     * the call stops the handler's work for it.
      * </pre>
      */
     public void predictStream(servegrpc.v1.PredictStreamRequest request,
@@ -325,8 +325,8 @@ public final class InferenceServiceGrpc {
      * <pre>
      * Runs a model once and returns what its handler produces, message by message.
      * A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-     * call stops the handler's work for it.
+     * of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+     * the call stops the handler's work for it.
      * </pre>
      */
     public java.util.Iterator<servegrpc.v1.PredictStreamResponse> predictStream(

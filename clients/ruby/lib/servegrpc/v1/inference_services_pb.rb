@@ -29,8 +29,8 @@ module Servegrpc
         # Runs a model once and returns what its handler produces, message by message.
         #
         # A handler that returns once gives one message. A stream ends with one status, after the messages sent until then; its errors are those
-        # of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, where the model does not wait for it. Cancelling the
-        # call stops the handler's work for it.
+        # of Predict, and RESOURCE_EXHAUSTED (SLOW_READER) for a caller that does not read, for longer than the model waits for it. Cancelling
+        # the call stops the handler's work for it.
         rpc :PredictStream, ::Servegrpc::V1::PredictStreamRequest, stream(::Servegrpc::V1::PredictStreamResponse)
         # Runs a sequence of requests, answered one by one in the order sent, all by the same worker, so that the handler may keep state.
         #

@@ -218,7 +218,7 @@ export enum ErrorReason {
   SEQUENCE_LIMIT = 21,
 
   /**
-   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, and the model does not wait for slow readers.
+   * RESOURCE_EXHAUSTED: the caller did not read its stream fast enough, for longer than the model waits.
    *
    * { "reason": "SLOW_READER", "domain": "servegrpc", "metadata": { "model_name": "chat", "request_id": "7f3a-12" } }
    *
