@@ -120,20 +120,19 @@ class Crew:
             self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
             self._settle()
 
-    def note_end(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int) -> None:
-        """A worker is gone, which ran the requests of these ids, so many of which are run again."""
+    def note_end(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int, *, by_request: bool) -> None:
+        """A worker is gone, which ran the requests of these ids, so many of which are run again; `by_request` when one is known to be why."""
         with self._changed:
             del self.records[record.id]
             self._slots.give_back(record.device)
             if record.state is WorkerState.STOPPING:
                 self._log.info("worker stopped", worker=record.id)
             else:
+                self.restarts.note_loss(record.id, max([record.id, *self.records]), monotonic(), blameless=exit_.blameless or by_request)
                 self._note_loss(record, exit_, running, run_again)
             self._settle()
 
     def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int) -> None:
-        now = monotonic()
-        self.restarts.note_loss(record.id, now, blameless=exit_.blameless)
         cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
         about: dict[str, object] = {"worker": record.id, "cause": cause, "output": exit_.output}
         if running:
@@ -142,7 +141,7 @@ class Crew:
             self._log.warning("worker lost", **about)
         if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
             return
-        if self.restarts.enough(now) or not (self._ever_ready or exit_.blameless):
+        if self.restarts.enough(monotonic()) or not (self._ever_ready or exit_.blameless):
             self._give_up(cause, self.count_ready())
 
     def _give_up(self, cause: str, left: int) -> None:

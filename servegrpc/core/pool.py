@@ -24,7 +24,7 @@ from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.verdicts import Verdicts
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
-from servegrpc.errors import Code, QueueFull, ServeError
+from servegrpc.errors import Code, PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
 
 STOP_GRACE_SECONDS = 10.0
@@ -324,17 +324,21 @@ class WorkerPool:
         self._put_back(untouched, exit_.cause)
         lost = self._run_again(record, exit_, running)
         self.stats.losses += record.state is not WorkerState.STOPPING
-        self._crew.note_end(record, exit_, [request.request_id for request in running], run_again=len(running) - len(lost))
-        timeout = self.settings.response_timeout_seconds if record.timed_out else None
-        for request in lost:
-            if request.sequence:
-                error: ServeError = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
-                error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
-            else:
-                error = self._verdicts.lost(record.id, exit_, request, timeout)
+        errors = [self._lost(record, exit_, request) for request in lost]
+        by_request = record.timed_out or any(isinstance(error, PoisonRequest) for error in errors)
+        ids = [request.request_id for request in running]
+        self._crew.note_end(record, exit_, ids, run_again=len(running) - len(lost), by_request=by_request)
+        for request, error in zip(lost, errors, strict=True):
             self._answer(request, Reply(error=error))
         self.reconcile()
         self.pump()
+
+    def _lost(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
+        """Return the error of a request that a lost worker was running, and that is not run again."""
+        if request.sequence:
+            error = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
+            return error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
+        return self._verdicts.lost(record.id, exit_, request, self.settings.response_timeout_seconds if record.timed_out else None)
 
     def _run_again(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> list[Request]:
         """Queue what a lost worker was running, each alone, so that one bad request fails alone; returns those that must not run again."""

@@ -43,6 +43,21 @@ def wait_back(client, model, count, without=()):
 
 
 @pytest.mark.slow
+def test_all_killed_at_once(once, register):
+    """All six workers killed together under 16 callers, twice → every call is answered, and six are back at once."""
+    model = register("gate", workers=6, batch_size=4)
+    with ThreadPoolExecutor(16) as threads:
+        for _ in range(2):
+            victims = workers(once, model)
+            calls = [threads.submit(once.predict, model, "") for _ in range(400)]
+            until(lambda calls=calls: sum(one.done() for one in calls) > 50)
+            for victim in victims:
+                os.kill(victim.pid, signal.SIGKILL)
+            assert all(one.result().output for one in calls)
+            wait_back(once, model, 6, without={victim.pid for victim in victims})
+
+
+@pytest.mark.slow
 def test_kill_during_load(once, register):
     """One of two workers killed under 32 callers, three times → ACTIVE again each time, and every call is answered."""
     model = register("gate", workers=2, batch_size=4)

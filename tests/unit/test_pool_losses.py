@@ -228,17 +228,61 @@ def test_failed_can_be_drained(make):
     assert pool.state is State.UNLOADED
 
 
-def test_repeated_losses(serving):
+def test_repeated_losses(make):
     """Worker after worker is lost without an answer → after the last allowed failure the version has failed."""
-    pool, engine, _ = serving(1)
-    pool.scale(MAX_FAILURES)
-    for worker in engine.workers[1:]:
-        worker.become_ready()
-    for number, worker in enumerate(list(engine.workers), 1):
-        assert pool.state is not State.FAILED, f"after {number} losses"
-        worker.exit("signal 11 (SIGSEGV)")
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    fail(pool, engine, times=MAX_FAILURES - 1)
+    assert pool.state is State.LOADING
+    fail(pool, engine, times=1)
     assert pool.state is State.FAILED
     assert pool.cause.endswith("ended: signal 11 (SIGSEGV).")
+
+
+def test_many_lost_at_once(serving):
+    """Six workers are lost together, before any answer → one failure of the version: all are started again at once, and it serves."""
+    pool, engine, workers = serving(6)
+    for worker in workers:
+        worker.exit("signal 9 (SIGKILL)")
+    assert (pool.state, len(engine.live), pool._crew.restarts.failures) == (State.LOADING, 6, 1)
+    for worker in engine.live:
+        worker.become_ready()
+    assert pool.state is State.ACTIVE
+
+
+def test_losses_by_poison(make):
+    """Requests end their workers twice each, and nothing is answered meanwhile → each counts once: not before the fifth all are refused."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    caller = Caller(pool)
+    engine.workers[0].become_ready()
+    for number in range(MAX_FAILURES - 1):
+        caller.submit(str(number))
+        for _ in range(2):
+            engine.workers[-1].exit("signal 11 (SIGSEGV)")
+            pool._crew.restarts.at = 0.0
+            pool.reconcile()
+            engine.workers[-1].become_ready()
+        assert caller[str(number)] == ["POISON_REQUEST"]
+    caller.submit("harmless")
+    engine.workers[-1].answer()
+    assert (pool.state, caller["harmless"]) == (State.ACTIVE, ["OK"])
+
+
+def test_losses_by_time_out(make):
+    """Handlers hang, one after the other → the version never fails for it: each caller has been told."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, response_timeout_seconds=0)
+    pool.scale(1)
+    caller = Caller(pool)
+    for number in range(2 * MAX_FAILURES):
+        engine.workers[-1].become_ready()
+        caller.submit(str(number))
+        timer.run()
+        engine.workers[-1].exit()
+        assert caller[str(number)] == ["RESPONSE_TIMEOUT"]
+    assert (pool.state, len(engine.live)) == (State.LOADING, 1)
 
 
 def test_an_answer_ends_a_row_of_losses(serving):
