@@ -52,6 +52,7 @@ class Crew:
         self._retry_at: float | None = None  # when it asks again for the workers that were given up
         self._loaded = False  # it has had all its workers once
         self._ever_ready = False
+        self._finishes = True  # what waits is finished when it drains
         self._engine = engine
         self._slots = slots
         self._timer = timer
@@ -69,10 +70,10 @@ class Crew:
             self._settle()
             return True
 
-    def drain(self) -> None:
-        """Ask for no workers, for good."""
+    def drain(self, *, finish: bool = True) -> None:
+        """Ask for no workers, for good; unless `finish`, not even for what waits."""
         with self._changed:
-            self.target, self._retry_at = 0, None
+            self.target, self._retry_at, self._finishes = 0, None, finish
             if self.state not in (State.DRAINING, State.UNLOADED):
                 self._move_to(State.DRAINING)
 
@@ -96,7 +97,12 @@ class Crew:
     @property
     def hopeless(self) -> bool:
         """Whether nothing will ever take what waits."""
-        return self.state is State.FAILED or (not self.target and not self.records)
+        return self.state in (State.FAILED, State.UNLOADED) or not (self.target or self.records or self._may_finish)
+
+    @property
+    def _may_finish(self) -> bool:
+        """Whether a worker may be started for nothing but what waits."""
+        return self._finishes and self._ever_ready and not self.restarts.enough(monotonic())
 
     def count_ready(self) -> int:
         """How many workers have their handler loaded."""
@@ -121,11 +127,11 @@ class Crew:
             self._settle()
 
     def note_end(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int, *, by_request: bool) -> None:
-        """A worker is gone, which ran the requests of these ids, so many of which are run again; `by_request` when one is known to be why."""
+        """A worker is gone, which ran the requests of these ids, so many of which are run again; `by_request`: one of them is why."""
         with self._changed:
             del self.records[record.id]
             self._slots.give_back(record.device)
-            if record.state is WorkerState.STOPPING:
+            if record.state is WorkerState.STOPPING and not running:
                 self._log.info("worker stopped", worker=record.id)
             else:
                 self.restarts.note_loss(record.id, max([record.id, *self.records]), monotonic(), blameless=exit_.blameless or by_request)
@@ -180,8 +186,8 @@ class Crew:
         with self._changed:
             live = [record for record in self.records.values() if record.state is not WorkerState.STOPPING]
             wanted = 0 if self.state in (State.FAILED, State.UNLOADED) else self.target
-            if not wanted and len(queue) and self.state is not State.FAILED:
-                wanted = min(1, len(live))  # someone must finish what waits
+            if not self.target and len(queue) and not self.hopeless:
+                wanted = 1 if live or self._may_finish else 0  # someone must finish what waits
             if len(live) < wanted:
                 self._start_some(wanted - len(live))
             for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
@@ -228,7 +234,7 @@ class Crew:
         ready = self.count_ready()
         if ready >= self.target:
             self._loaded = True
-        if self.state is State.DRAINING and not self.records:
+        if self.state is State.DRAINING and not self.records and not (len(self._pool.queue) and self._may_finish):
             self._move_to(State.UNLOADED)
         elif self.state is State.LOADING and self._loaded and (ready or not self.target):
             self._move_to(State.ACTIVE)

@@ -64,6 +64,7 @@ class WorkerPool:
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
+        self.unfinished = 0  # requests that waited in vain when the version went
 
     @property
     def state(self) -> State:
@@ -215,8 +216,8 @@ class WorkerPool:
             self._leave()
 
     def _leave(self) -> None:
-        if not len(self.queue):
-            self.reconcile()  # the last waiting request was taken, dropped or cancelled; the workers may follow
+        if not (len(self.queue) and self.records()):
+            self.reconcile()  # the last waiting request was taken, dropped or cancelled, and the workers may follow; or one is needed
         if self._crew.hopeless:
             self._give_up_waiting()  # it closed between the check and the put of a request
 
@@ -323,7 +324,7 @@ class WorkerPool:
         self.queue.forget_worker(record)
         self._put_back(untouched, exit_.cause)
         lost = self._run_again(record, exit_, running)
-        self.stats.losses += record.state is not WorkerState.STOPPING
+        self.stats.losses += record.state is not WorkerState.STOPPING or bool(running)
         errors = [self._lost(record, exit_, request) for request in lost]
         by_request = record.timed_out or any(isinstance(error, PoisonRequest) for error in errors)
         ids = [request.request_id for request in running]
@@ -371,7 +372,8 @@ class WorkerPool:
 
     def kill(self) -> None:
         """Give up what waits and end all workers at once."""
-        self.drain()
+        self._crew.drain(finish=False)
+        self.reconcile()
         self._give_up_waiting()
         for record in self.records():
             if record.worker:
@@ -403,5 +405,6 @@ class WorkerPool:
     def _give_up_waiting(self) -> None:
         """Answer all that wait with the reason why no worker will take them."""
         for request in self.queue.clear():
+            self.unfinished += self.state in (State.DRAINING, State.UNLOADED)
             stopped = request.lost or self._crew.serving
             self._answer(request, Reply(error=self._verdicts.stopped(request) if stopped else self._not_serving()))

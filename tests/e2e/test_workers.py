@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from servers import wait_gone
+from servers import until, wait_gone
 
 from servegrpc.client import CallError
 
@@ -129,6 +129,27 @@ def test_drain(number, lane, start_server, archive, gate):
     assert gate_server.wait() == 0
     for process in processes:
         wait_gone(process)
+
+
+def test_crash_while_draining(start_server, archive, gate):
+    """The only worker is killed while the server drains, with calls that run and that wait → another one finishes them, exit 0."""
+    server = start_server(archive("gate"))
+    with server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        waiting = [threads.submit(client.predict, "gate", "") for _ in range(4)]
+        until(lambda: client.model("gate").versions[0].queued_requests >= 3)
+        (victim,) = pids(client, "gate")
+        server.process.terminate()
+        assert first_refusal(server).reason == "DRAINING"
+        ended = os.pidfd_open(victim)
+        os.kill(victim, signal.SIGKILL)
+        wait_gone(ended)
+        gate.open()
+        gate.wait_entered()
+        gate.open()
+        assert victim not in {call.result().output["pid"] for call in [running, *waiting]}
+    assert server.wait() == 0
 
 
 def test_second_signal(gate_server, gate):

@@ -295,17 +295,6 @@ def test_drain_without_workers(make):
     assert pool.state is State.UNLOADED
 
 
-def test_drain_loses_its_worker(serving):
-    """The last worker is lost while it drains → what waits is answered, and nothing is started."""
-    pool, engine, (worker,) = serving(1)
-    caller = Caller(pool)
-    caller.submit("a", "b", "c")
-    pool.drain()
-    worker.exit("signal 9 (SIGKILL)")
-    assert [caller[name] for name in "abc"] == [["WORKER_LOST"], ["DRAINING"], ["DRAINING"]]
-    assert (pool.state, engine.live) == (State.UNLOADED, [])
-
-
 def test_kill(serving):
     """A version is killed → waiting requests are answered at once, the others when their worker is gone."""
     pool, _, (worker,) = serving(1)

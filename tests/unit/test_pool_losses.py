@@ -155,15 +155,60 @@ def test_cancelled_while_it_waits_to_run_again(make):
     assert (sent(engine.workers[1]), caller["a"]) == ([], [])
 
 
-def test_no_worker_to_run_it_again(serving):
-    """The last worker of a version that drains is lost → what it ran is told WORKER_LOST: nothing is started for it."""
-    pool, _, (worker,) = serving(1)
+@pytest.mark.parametrize("drain", ["drain", "scale to 0"])
+def test_last_worker_lost_while_draining(serving, drain):
+    """The last worker of a version that drains is lost → another one finishes what it ran and what waits; then it goes."""
+    pool, engine, _ = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.drain() if drain == "drain" else pool.scale(0)
+    another = lose(engine)
+    for _ in "abc":
+        another.answer()
+    assert [caller[name] for name in "abc"] == [["OK"]] * 3
+    assert another.stopped
+    another.exit()
+    assert (pool.state, engine.live, pool.unfinished) == (State.UNLOADED if drain == "drain" else State.ACTIVE, [], 0)
+
+
+def test_no_worker_to_run_it_again(make):
+    """The last worker of a version that drains is lost, and none can be started → it is told WORKER_LOST, and counted as unfinished."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    engine.workers[0].become_ready()
     caller = Caller(pool)
     caller.submit("a")
     pool.drain()
-    worker.exit("signal 11 (SIGSEGV)")
+    fail(pool, engine)
     assert caller["a"] == ["WORKER_LOST"]
     assert caller.errors["a"].metadata["cause"] == "signal 11 (SIGSEGV)"
+    assert (pool.state, pool.unfinished, len(engine.workers)) == (State.UNLOADED, 1, MAX_FAILURES)
+
+
+def test_cancelled_while_draining_without_a_worker(make):
+    """The caller leaves whose request alone keeps a version that drains, while its next worker is due → the version is unloaded."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    caller = Caller(pool)
+    engine.workers[0].become_ready()
+    caller.submit("a")
+    pool.drain()
+    engine.workers[0].exit("signal 11 (SIGSEGV)")
+    engine.workers[1].exit("signal 11 (SIGSEGV)")
+    assert (pool.state, engine.live, caller["a"]) == (State.DRAINING, [], [])
+    pool.cancel(caller.requests["a"])
+    assert pool.state is State.UNLOADED
+
+
+def test_killed_while_it_runs(serving):
+    """The grace is over and what runs is killed → nothing is started for it."""
+    pool, engine, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.kill()
+    worker.exit()
+    assert (caller["a"], caller["c"], len(engine.workers)) == (["WORKER_LOST"], ["DRAINING"], 1)
+    assert (pool.state, pool.unfinished) == (State.UNLOADED, 3)
 
 
 def test_loss_of_a_batch_not_started(serving):
