@@ -101,7 +101,7 @@ class World:
         """Return the history when the time is over and every call has ended."""
         self._ends = monotonic() + seconds
         client = Client(self.server.inference, self._chance)
-        faults = Faults(management, self._chance, self._archives, client)
+        faults = Faults(self.server, management, self._chance, self._archives, client)
         async with asyncio.TaskGroup() as group:
             for work in [self._burst(client, faults), *(self._call_on(client) for _ in range(CALLERS))]:
                 group.create_task(work)
