@@ -18,13 +18,13 @@ from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.request import Loss, Request
+from servegrpc.core.request import Loss, Request, why_left
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.verdicts import Verdicts
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
-from servegrpc.errors import Code, PoisonRequest, QueueFull, ServeError
+from servegrpc.errors import PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
 
 STOP_GRACE_SECONDS = 10.0
@@ -145,10 +145,11 @@ class WorkerPool:
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""
+        request.left_code = why_left(request.deadline)
         if not self.queue.cancel(request):
             any(record.set_flags(request, left=True) for record in self.records())
             return False
-        self.stats.replies[Code.CANCELLED] += 1
+        self.stats.replies[request.left_code] += 1
         self._end_if_done(request.sequence)
         if not self.target:
             self._leave()
@@ -308,7 +309,7 @@ class WorkerPool:
             self.stats.wasted_batches += batches
 
     def _answer(self, request: Request, reply: Reply) -> None:
-        code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
+        code = request.left_code if request.left else int(reply.error.code) if reply.error else reply.code
         self.stats.replies[code] += 1
         self.stats.request_seconds.observe(monotonic() - request.arrived)
         self._end_if_done(request.sequence)

@@ -9,9 +9,16 @@ from time import monotonic
 from typing import NamedTuple
 
 from servegrpc.core.sequences import LiveSequence
+from servegrpc.errors import Code
 from servegrpc.reply import Reply
 
 PRIORITY_SECONDS = 10.0  # how much earlier a request of the highest priority counts as having arrived: nobody waits longer for those
+CLOCK_SECONDS = 0.05  # a caller gives up at its deadline by its own clock, this much before ours at most
+
+
+def why_left(deadline: float) -> Code:
+    """Return the code of a call whose caller leaves now: of its own, or for its deadline."""
+    return Code.DEADLINE_EXCEEDED if deadline <= monotonic() + CLOCK_SECONDS else Code.CANCELLED
 
 
 class Loss(NamedTuple):
@@ -44,6 +51,7 @@ class Request:
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run
+    left_code: Code = Code.OK  # why its caller left, once it has
     begun: bool = False  # a message of its stream has been sent
     lost: Loss | None = None  # how it lost the worker that ran it: it is run once more, alone
 

@@ -16,7 +16,7 @@ import grpc
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registry import ModelRegistry
 from servegrpc.core.request import Request
-from servegrpc.errors import Code, ServeError, SlowReader
+from servegrpc.errors import ServeError, SlowReader
 from servegrpc.frontend.methods import Call, Pump, Stream
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
@@ -120,7 +120,7 @@ def begin_in_sequence(pool: WorkerPool, request: Request, sequence_id: str, *, s
 def leave(call: Call, pool: WorkerPool, request: Request) -> None:
     """Note that a request's caller has left: if it still waits, nobody is there to be answered."""
     if pool.cancel(request):
-        call.note(Code.CANCELLED)
+        call.note(request.left_code)
 
 
 def mind_reader(stream: Stream, pool: WorkerPool, request: Request, room: bool) -> None:

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeAlias
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
-from servegrpc.errors import Code, InvalidInput, ServeError, ServerError
+from servegrpc.core.request import why_left
+from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, new_request_id
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Metadata, Method, Pump, Session
@@ -234,7 +235,7 @@ class FastStream(_Incoming):
         super().closed(event)
         if self._left and not self._over:
             self._unsent.clear()
-            self._end(Code.CANCELLED)
+            self._end(why_left(self.deadline))
 
     def _received(self, event: Event) -> None:
         """A message is here, or the caller has half-closed."""

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import grpc
 
-from servegrpc.errors import QueueFull, RequestCancelled, ServeError
+from servegrpc.core.request import why_left
+from servegrpc.errors import Code, QueueFull, RequestCancelled, RequestExpired, ServeError
 from servegrpc.frontend.calls import call_note, end_call
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Method, ServerStream, Session, Unary
 from servegrpc.reply import Reply
@@ -171,7 +172,9 @@ class PublicCall:
         on_cancel, self.on_cancel = self.on_cancel, None
         if not self._ended and on_cancel:
             on_cancel()
-        self.answer(Reply(error=RequestCancelled("The caller left.")))  # wakes the call's thread; nobody is told
+        expired = why_left(self.deadline) is Code.DEADLINE_EXCEEDED
+        gone = RequestExpired("The deadline has passed.") if expired else RequestCancelled("The caller left.")
+        self.answer(Reply(error=gone))  # wakes the call's thread; nobody is told
 
     def _send_all(self) -> Iterator[bytes]:
         while True:

@@ -435,9 +435,8 @@ def test_nothing_is_lost_from_the_count(serving):
 
     def counts():
         accepted, in_flight, replies = pool.stats.requests()
-        held = sum(hand_over.left for record in pool.records() for hand_over in record.in_flight.values())
         assert accepted == in_flight + sum(replies.values())
-        assert in_flight == len(pool.queue) + held
+        assert in_flight == len(pool.queue) + sum(record.running for record in pool.records())
         return accepted, in_flight, replies
 
     caller.submit("a", "b", "c")
@@ -460,6 +459,21 @@ def test_nothing_is_lost_from_the_count(serving):
         counts()
     assert counts() == (7, 0, {Code.OK: 4, Code.CANCELLED: 2, Code.DEADLINE_EXCEEDED: 1})
     assert pool.stats.refused == {"QUEUE_FULL": 1}
+
+
+def test_callers_that_leave_for_their_deadline(serving):
+    """Callers leave at their deadline, while their requests wait and while they run → counted as DEADLINE_EXCEEDED, others as CANCELLED."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("running", "waiting", deadline=monotonic() + 60)
+    caller.submit("third", "left")
+    for name in ("running", "waiting", "third"):
+        caller.requests[name].deadline = monotonic()
+    for name in caller.requests:
+        pool.cancel(caller.requests[name])
+    while worker.batches:
+        worker.answer()
+    assert pool.stats.requests() == (4, 0, {Code.DEADLINE_EXCEEDED: 3, Code.CANCELLED: 1})
 
 
 def test_wasted_batches(serving):
