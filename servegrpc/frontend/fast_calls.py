@@ -17,6 +17,7 @@ from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, new_request_id
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Metadata, Method, Pump, Session
+from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
 
@@ -139,6 +140,7 @@ class FastCall(_Incoming):
 
     def answer(self, reply: Reply) -> None:
         """Answer the call; from any thread."""
+        sending.begin(self)
         self._lane.post(self, reply)
 
     def send(self, reply: Reply) -> bool:
@@ -156,11 +158,13 @@ class FastCall(_Incoming):
             self._call.start_server_batch(operations, self._sent)
         except Exception:  # private parts may raise anything; the other replies must still be sent
             log.exception("reply cannot be sent", request_id=self.request_id)
+            sending.end(self)
             return False
         return True
 
-    def _sent(self, event: Event) -> None:
+    def _sent(self, event: Event) -> None:  # noqa: ARG002
         """The status is sent; the tag kept this call alive until now."""
+        sending.end(self)
 
 
 class FastStream(_Incoming):
@@ -267,6 +271,7 @@ class FastStream(_Incoming):
             operations.append(self._status(self._final))
             self._end(self._final.code)
         self._opened = self._sending = True
+        sending.begin(self)
         self._call.start_server_batch(tuple(operations), self._sent)
 
     def _sent(self, event: Event) -> None:  # noqa: ARG002
@@ -274,6 +279,8 @@ class FastStream(_Incoming):
         self._sending = False
         if not self._over and (self._unsent or self._final):
             self._send_next()
+        else:
+            sending.end(self)
         if self._paused and not self._over and self._unsent_bytes <= self.buffer_bytes // 2:
             self._paused = False
             self._read_if_room()
