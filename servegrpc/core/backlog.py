@@ -164,14 +164,14 @@ class Backlog(Generic[WorkerT]):
                 self.bytes += len(request.payload)
             self._held += len(requests)
 
-    def cancel(self, request: Request) -> bool:
+    def cancel(self, request: Request, *, left: bool = True) -> bool:
         """Take a request out if it still waits; it then never reaches a handler and the caller of this method answers it.
 
-        Otherwise its `left` is set.
+        Otherwise its `left` is set, unless its caller has not `left`.
         """
         with self._lock:
             if not request.waiting:
-                request.left = True
+                request.left = request.left or left
                 return False
             request.waiting = False
             self.bytes -= len(request.payload)

@@ -109,6 +109,8 @@ class WorkerPool:
             if request.sequence and request.ends_sequence:
                 self.sequences.retire(request.sequence)
                 self._end_if_done(request.sequence)
+            if request.expires:
+                self._timer.call_at(request.deadline, partial(self._expire, ref(request)))
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
             refusal = self._refusal(error)
@@ -154,6 +156,14 @@ class WorkerPool:
         if not self.target:
             self._leave()
         return True
+
+    def _expire(self, of: ref[Request]) -> None:
+        """End a request that still waits at its own deadline."""
+        request = of()  # none: it has ended
+        if request and self.queue.cancel(request, left=False):
+            self._answer(request, Reply(error=self._verdicts.late(request, request.deadline, 0.0)))
+            if not self.target:
+                self._leave()
 
     def pause(self, request: Request, *, paused: bool) -> None:
         """Tell the worker that has a streamed request whether its caller cannot take more messages now."""

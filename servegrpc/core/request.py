@@ -29,7 +29,7 @@ class Loss(NamedTuple):
     blameless: bool
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Request:
     """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
 
@@ -48,6 +48,7 @@ class Request:
     sequence: LiveSequence | None = None
     ends_sequence: bool = False  # it is the last one
     priority: int = 0
+    expires: bool = False  # the deadline is the request's own: its call goes on, and only we can end it
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run

@@ -461,6 +461,24 @@ def test_nothing_is_lost_from_the_count(serving):
     assert pool.stats.refused == {"QUEUE_FULL": 1}
 
 
+def test_own_deadline(make):
+    """Requests with deadlines of their own wait behind a long one, run, or have been answered → those that wait are told, at that time."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, max_queue_size=10)
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    caller = Caller(pool)
+    deadline = monotonic() + 60
+    caller.submit("running", "next", "waiting", deadline=deadline, expires=True)
+    caller.submit("other", "waiting too")
+    assert [when for when, _ in timer.calls].count(deadline) == 3
+    timer.run()
+    assert (caller["waiting"], len(pool.queue)) == (["DEADLINE_EXPIRED"], 2)
+    while engine.workers[0].batches:
+        engine.workers[0].answer()
+    assert [caller[name] for name in ("running", "next", "other", "waiting too")] == [["OK"]] * 4
+
+
 def test_callers_that_leave_for_their_deadline(serving):
     """Callers leave at their deadline, while their requests wait and while they run → counted as DEADLINE_EXCEEDED, others as CANCELLED."""
     pool, _, (worker,) = serving(1)
