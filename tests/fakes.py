@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from time import monotonic
 
 from servegrpc.core.engine import HandlerSpec, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
@@ -100,6 +101,7 @@ class FakeWorker:
     def __init__(self, spec: WorkerSpec, events: WorkerEvents, pid: int) -> None:
         self.spec = spec
         self.pid = pid
+        self.started = monotonic()
         self.batches: deque[Sequence[Request]] = deque()
         self.flags: dict[Request, tuple[bool, bool]] = {}
         self.ended_sequences: list[str] = []

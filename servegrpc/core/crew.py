@@ -226,7 +226,13 @@ class Crew:
 
     def _check_start(self, of: ref[WorkerRecord], seconds: float) -> None:
         record = of()  # none: it is long gone, with all it held
-        if record and record.state is WorkerState.STARTING and not record.gone and record.worker:
+        if not (record and record.state is WorkerState.STARTING and not record.gone and record.worker):
+            return
+        now = monotonic()
+        due = min(record.worker.started, now) + seconds  # it may have waited for the fork server to get up
+        if due > now:
+            self._timer.call_at(due, partial(self._check_start, of, seconds))
+        else:
             record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
 
     def _settle(self) -> None:

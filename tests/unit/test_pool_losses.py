@@ -1,5 +1,6 @@
 """Workers that are lost or take too long, with the fake engine: who is run again, who is answered how, and when another starts."""
 
+import math
 from time import monotonic
 
 import pytest
@@ -536,6 +537,23 @@ def test_response_timeout_again(serving):
     worker.wait_for(lambda: worker.killed)
     worker.exit()
     assert (caller["a"], caller["b"]) == (["OK"], ["RESPONSE_TIMEOUT"])
+
+
+def test_startup_timeout_counts_from_the_fork(make):
+    """A worker could not be forked for long, since what it is forked from was not up → its time to load has not begun."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, startup_timeout_seconds=60)
+    pool.scale(1)
+    (worker,) = engine.workers
+    worker.started = math.inf
+    timer.run()
+    worker.started = monotonic() - 50
+    timer.run()
+    assert worker.killed == ""
+    assert 9 < timer.calls[-1][0] - monotonic() <= 10
+    worker.started = monotonic() - 61
+    timer.run()
+    assert worker.killed == "took longer than the startup timeout of 60 s to load its handler"
 
 
 def test_startup_timeout(make):
