@@ -108,6 +108,7 @@ class FakeWorker:
         self.slots = 0
         self._places: dict[int, list[int]] = {}  # the places of the requests, by their id()
         self.stopped = False
+        self.grace_seconds = 0.0
         self.killed = ""
         self.gone = False
         self.gate = threading.Semaphore(0)
@@ -141,7 +142,7 @@ class FakeWorker:
     def stop(self, grace_seconds: float) -> None:
         """End after what was sent."""
         with self._changed:
-            self.stopped = True
+            self.stopped, self.grace_seconds = True, grace_seconds
             self._changed.notify()
 
     def kill(self, cause: str) -> None:

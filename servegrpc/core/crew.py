@@ -26,6 +26,8 @@ from servegrpc.core.worker import WorkerRecord, WorkerState
 
 log = structlog.get_logger()
 
+STOP_GRACE_SECONDS = 10.0
+
 worker_ids = count(1)  # unique within the server, as in its API and logs
 
 
@@ -176,12 +178,12 @@ class Crew:
 
     # --- numbers and states
 
-    def reconcile(self) -> list[WorkerRecord]:
+    def reconcile(self) -> list[tuple[WorkerRecord, float]]:
         """Start workers so that there will be as many as wanted, and take the others out: the one place where workers come and go.
 
-        Returns those to stop now; the others follow when they have answered what they have.
+        Returns those to stop now, and how many seconds each has; the others follow when they have answered what they have.
         """
-        stops: list[WorkerRecord] = []
+        stops: list[tuple[WorkerRecord, float]] = []
         queue = self._pool.queue
         with self._changed:
             live = [record for record in self.records.values() if record.state is not WorkerState.STOPPING]
@@ -193,9 +195,10 @@ class Crew:
             for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
                 if not self.target and queue.has_pinned(record):
                     continue  # it has what only it can finish; it follows when that is taken
+                grace = STOP_GRACE_SECONDS if record.state is WorkerState.READY else 0.0  # nobody waits for what it loads
                 record.state = WorkerState.STOPPING
                 if queue.remove_worker(record):
-                    stops.append(record)
+                    stops.append((record, grace))
             self._settle()
         return stops
 

@@ -13,7 +13,7 @@ from time import monotonic
 from weakref import ref
 
 from servegrpc.core.batching import BatchQueue
-from servegrpc.core.crew import Crew
+from servegrpc.core.crew import STOP_GRACE_SECONDS, Crew
 from servegrpc.core.engine import Engine, HandlerSpec, WorkerExit
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
@@ -26,8 +26,6 @@ from servegrpc.core.verdicts import Verdicts
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState
 from servegrpc.errors import PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
-
-STOP_GRACE_SECONDS = 10.0
 
 
 class WorkerPool:
@@ -406,9 +404,9 @@ class WorkerPool:
         """Start or stop workers so that there will be as many as wanted, and tell what that means for requests."""
         stops = self._crew.reconcile()
         self._answer_lost("its worker was stopped")
-        for record in stops:
+        for record, grace_seconds in stops:
             if record.worker:
-                record.worker.stop(STOP_GRACE_SECONDS)
+                record.worker.stop(grace_seconds)
         if self._crew.hopeless:
             self._give_up_waiting()
         self._on_change()

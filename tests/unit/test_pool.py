@@ -287,6 +287,15 @@ def test_drain(serving):
     assert [caller[name] for name in "abc"] == [["OK"]] * 3
 
 
+def test_stopped_while_loading(make):
+    """A version goes while one of two workers loads → that one has no time to end, since nobody waits for it; the other one has."""
+    pool, engine = make()
+    pool.scale(2)
+    engine.workers[0].become_ready()
+    pool.drain()
+    assert [worker.grace_seconds for worker in engine.workers] == [10, 0]
+
+
 def test_drain_without_workers(make):
     """A version without workers is unregistered → it is unloaded at once."""
     pool, _ = make()
