@@ -75,9 +75,9 @@ class Crew:
     def drain(self, *, finish: bool = True) -> None:
         """Ask for no workers, for good; unless `finish`, not even for what waits."""
         with self._changed:
-            self.target, self._retry_at, self._finishes = 0, None, finish
             if self.state not in (State.DRAINING, State.UNLOADED):
-                self._move_to(State.DRAINING)
+                self._move_to(State.DRAINING)  # first: whoever sees that no workers are asked for shall see why
+            self.target, self._retry_at, self._finishes = 0, None, finish
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """Block until `done()`, checked after every change, or the time-out; returns whether it is done."""
