@@ -89,7 +89,7 @@ def family(server):
 
 
 def test_killed_server_leaves_no_worker(gate_server, gate):
-    """SIGKILL for the server while a call runs → fork server and workers end too."""
+    """SIGKILL for the server while a call runs → fork server and workers end too, within a second."""
     with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
         running = threads.submit(client.predict, "gate", gate.path)
         gate.wait_entered()
@@ -97,7 +97,7 @@ def test_killed_server_leaves_no_worker(gate_server, gate):
         assert len(processes) == 3
         gate_server.process.kill()
         for process in processes:
-            wait_gone(process)
+            wait_gone(process, 1)
         assert running.exception().code is grpc.StatusCode.UNAVAILABLE
     assert gate_server.wait() == -signal.SIGKILL
 

@@ -295,12 +295,35 @@ def test_fork_server_stuck(start_server, archive):
     assert server.wait(20) == 0
 
 
-def test_children_of_a_handler(once, register):
-    """A worker killed whose handler has started a process → that process ends too."""
-    code = "import subprocess\ndef handle(data, context):\n    return [subprocess.Popen(['sleep', '1000']).pid for _ in data or []]\n"
-    model = register("spawning", code=code)
-    child = os.pidfd_open(once.predict(model, "x").output)
-    (victim,) = workers(once, model)
-    os.kill(victim.pid, signal.SIGKILL)
-    wait_gone(child)
-    wait_back(once, model, 1, without={victim.pid})
+SPAWNING = """
+import subprocess
+
+def handle(data, context):
+    for number in range(20 if data else 0):
+        subprocess.Popen(["sleep", "1000"], start_new_session=number % 2 == 0)
+        subprocess.run(["setsid", "--fork", "sleep", "1000"], check=True)  # nobody's child but the worker's, by adoption
+    return [0 for _ in data or []]
+"""
+
+
+@pytest.mark.parametrize("ends", ["worker", "server", "server told to"])
+def test_children_of_a_handler(ends, start_server, archive):
+    """A handler has started forty processes, most of them in sessions of their own, and its worker or the server ends → so do they all."""
+    server = start_server(archive("spawning", code=SPAWNING))
+    (fork_server,) = psutil.Process(server.process.pid).children()
+    (worker,) = fork_server.children()
+    with server.client() as client:
+        client.predict("spawning", "x")
+        there = [os.pidfd_open(child.pid) for child in worker.children(recursive=True)]
+        assert len(there) == 40
+        match ends:
+            case "worker":
+                worker.kill()
+            case "server":
+                server.process.kill()
+            case "server told to":
+                server.process.terminate()
+        for child in there:
+            wait_gone(child)
+        if ends == "worker":
+            wait_back(client, "spawning", 1, without={worker.pid})
