@@ -43,10 +43,10 @@ LOAD_FAILED, UNREADABLE, FORK_FAILED = 3, 4, 6  # exit codes of ours, as long as
 class ProcessEngine:
     """Starts workers as processes. The fork server is started at once, so that it is warm when the first model comes."""
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, oom_kills: OomKills | None = None) -> None:
         self._timer = timer
         self._output = OutputPump()
-        self._oom_kills = OomKills()
+        self._oom_kills = oom_kills or OomKills()
         self._fork_server = ForkServer(self._output, timer)
         self._workers: set[ProcessWorker] = set()
         self._lock = threading.Lock()
