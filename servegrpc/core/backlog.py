@@ -207,6 +207,10 @@ class Backlog(Generic[WorkerT]):
             sequence = sequence.next
         return behind
 
+    def has_sequences(self, worker: WorkerT) -> bool:
+        """Whether a worker has the state of open sequences."""
+        return bool(self._bound.get(worker))
+
     def has_pinned(self, worker: WorkerT) -> bool:
         """Whether requests wait that only this worker can run."""
         with self._lock:

@@ -192,7 +192,8 @@ class Crew:
                 wanted = 1 if live or self._may_finish else 0  # someone must finish what waits
             if len(live) < wanted:
                 self._start_some(wanted - len(live))
-            for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
+            spared_last = sorted(live, key=lambda r: (r.state is WorkerState.READY, queue.has_sequences(r), -r.id))
+            for record in spared_last[: max(0, len(live) - wanted)]:
                 if not self.target and queue.has_pinned(record):
                     continue  # it has what only it can finish; it follows when that is taken
                 grace = STOP_GRACE_SECONDS if record.state is WorkerState.READY else 0.0  # nobody waits for what it loads

@@ -107,7 +107,7 @@ def test_death_while_loading(where, deed, said, client, once, archive):
     """A handler ends its process while it is imported or initialized → registering it fails with the cause, and the server goes on."""
     body = {
         "import": f"{deed}\ndef handle(data, context):\n    return data\n",
-        "initialize": f"class H:\n    def initialize(self, context):\n        {deed}\n    def handle(self, data, context):\n        return data\n",
+        "initialize": f"class H:\n    def initialize(self, context):\n        {deed}\n    def handle(self, data, context):\n        pass\n",
     }[where]
     with pytest.raises(CallError) as caught:
         once.register(str(archive("deadly", code=f"import ctypes, os\n{body}")))

@@ -78,6 +78,23 @@ def test_no_worker_took_the_first_request(make):
     assert sent(engine.workers[-1]) == [["b"]]
 
 
+def test_scaled_down(serving):
+    """Two of three workers hold sequences, and two are asked for, then one → first the one without goes, though it is the oldest."""
+    pool, engine, workers = serving(3)
+    caller = Caller(pool)
+    caller.submit("a", sequence=pool.sequence("s", start=True))
+    caller.submit("b", sequence=pool.sequence("t", start=True))
+    oldest, *holders = workers
+    assert not oldest.batches
+    for worker in holders:
+        worker.answer()
+    pool.scale(2)
+    assert [worker.stopped for worker in workers] == [True, False, False]
+    pool.scale(1)
+    assert [worker.stopped for worker in workers] == [True, False, True]
+    assert (len(engine.live), len(pool.sequences)) == (3, 1)
+
+
 def test_end_and_start_on_one_stream(serving):
     """The end of a sequence is followed by a start with its id → what waits runs in order, then the worker is told, then the new one."""
     pool, _, (worker,) = serving(1)
