@@ -35,6 +35,7 @@ class ModelMetrics(Collector):
         refused = CounterMetricFamily("servegrpc_refused_requests", "Requests not taken in, by reason.", labels=(*MODEL, "reason"))
         wasted = CounterMetricFamily("servegrpc_wasted_batches", "Batches run though no caller waited any more.", labels=MODEL)
         losses = CounterMetricFamily("servegrpc_worker_losses", "Workers that ended unasked.", labels=MODEL)
+        running = GaugeMetricFamily("servegrpc_running_requests", "Requests that workers have.", labels=MODEL)
         queued = GaugeMetricFamily("servegrpc_queued_requests", "Requests waiting for a worker.", labels=MODEL)
         workers = GaugeMetricFamily("servegrpc_workers", "Worker processes, by state.", labels=(*MODEL, "state"))
         target = GaugeMetricFamily("servegrpc_target_workers", "Workers asked for.", labels=MODEL)
@@ -54,6 +55,7 @@ class ModelMetrics(Collector):
             losses.add_metric(names, pool.stats.losses)
             dropped.add_metric(names, pool.stats.handler_metrics.dropped)
             queued.add_metric(names, len(pool.queue))
+            running.add_metric(names, sum(record.running for record in pool.records()))
             target.add_metric(names, pool.target)
             most.add_metric(names, version.autoscaler.max_workers)
             states = [record.state for record in pool.records()]
@@ -61,7 +63,7 @@ class ModelMetrics(Collector):
                 workers.add_metric([*names, worker_state.name], states.count(worker_state))
             for one in State:
                 state.add_metric([*names, one.name], float(pool.state is one))
-        yield from (accepted, in_flight, replies, refused, wasted, losses, queued, workers, target, most, state, dropped)
+        yield from (accepted, in_flight, replies, refused, wasted, losses, queued, running, workers, target, most, state, dropped)
         yield _histogram(
             "servegrpc_request_seconds", "From a request's arrival to its reply.", [(v, v.pool.stats.request_seconds) for v in versions]
         )

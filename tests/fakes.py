@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from time import monotonic
 
 from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
@@ -100,12 +101,14 @@ class FakeWorker:
     def __init__(self, spec: WorkerSpec, events: WorkerEvents, pid: int) -> None:
         self.spec = spec
         self.pid = pid
+        self.started = monotonic()
         self.batches: deque[Sequence[Request]] = deque()
         self.flags: dict[Request, tuple[bool, bool]] = {}
         self.ended_sequences: list[str] = []
         self.slots = 0
         self._places: dict[int, list[int]] = {}  # the places of the requests, by their id()
         self.stopped = False
+        self.grace_seconds = 0.0
         self.killed = ""
         self.gone = False
         self.gate = threading.Semaphore(0)
@@ -139,7 +142,7 @@ class FakeWorker:
     def stop(self, grace_seconds: float) -> None:
         """End after what was sent."""
         with self._changed:
-            self.stopped = True
+            self.stopped, self.grace_seconds = True, grace_seconds
             self._changed.notify()
 
     def kill(self, cause: str) -> None:

@@ -8,19 +8,25 @@ import re
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import click
+import structlog
 
 from servegrpc.cli.torchserve import NAMES, TorchServeOptions, torchserve_options
 from servegrpc.config import ModelEntry, ServerConfig, environment, load_config
 from servegrpc.core.archive import archive_names
 from servegrpc.core.registration import GivenSettings, Registration
+from servegrpc.core.registry import ModelVersion
 from servegrpc.errors import InvalidInput
 from servegrpc.frontend.server import Server
 from servegrpc.logs import configure_logs
 from servegrpc.memory import keep_freed_blocks
+
+log = structlog.get_logger()
 
 EXAMPLE = """
 \b
@@ -91,16 +97,23 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
     finished = True
     try:
         server.start()
-        versions = server.load(registrations)
-        names = ",".join(f"{version.name}:{version.version}" for version in versions)
-        ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
-        gc.freeze()  # what is there now stays: later collections need not look at it
-        click.echo(f"ready {ports} models={names}")
-        stop.wait()
-        click.echo("draining; Ctrl-C again ends at once", err=True)
+        loading = ThreadPoolExecutor(1, "load").submit(server.load, registrations)
+        loading.add_done_callback(lambda _: stop.wake())
+        stop.wait(loading.done)
+        if not stop.count:
+            _say_ready(server, loading.result())
+            stop.wait()
+        log.info("draining; Ctrl-C again ends at once")
     finally:
         finished = server.drain(config.drain_seconds if stop.count < 2 else 0.0)
     sys.exit(0 if finished else 1)
+
+
+def _say_ready(server: Server, versions: Sequence[ModelVersion]) -> None:
+    names = ",".join(f"{version.name}:{version.version}" for version in versions)
+    ports = f"inference={server.inference_address} management={server.management_address} metrics={server.metrics_address}"
+    gc.freeze()  # what is there now stays: later collections need not look at it
+    click.echo(f"ready {ports} models={names}")
 
 
 class _StopRequests:
@@ -108,15 +121,20 @@ class _StopRequests:
 
     def __init__(self) -> None:
         self.count = 0
-        self._woken, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)  # a signal may reach another thread, which does not wake this one
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)  # a signal may reach another thread, which does not wake this one
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._take)
 
-    def wait(self) -> None:
-        while not self.count:
+    def wait(self, done: Callable[[], bool] = lambda: False) -> None:
+        """Block until a signal comes, or `done()`, which is asked when `wake` was called."""
+        while not (self.count or done()):
             os.read(self._woken, 64)
+
+    def wake(self) -> None:
+        with suppress(BlockingIOError):  # it is awake
+            os.write(self._wake, b".")
 
     def _take(self, number: int, _: object) -> None:
         self.count += 1

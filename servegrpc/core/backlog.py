@@ -196,14 +196,14 @@ class Backlog(Generic[WorkerT]):
                 self.bytes += len(request.payload)
             self._held += len(requests)
 
-    def cancel(self, request: Request) -> bool:
+    def cancel(self, request: Request, *, left: bool = True) -> bool:
         """Take a request out if it still waits; it then never reaches a handler and the caller of this method answers it.
 
-        Otherwise its `left` is set.
+        Otherwise its `left` is set, unless its caller has not `left`.
         """
         with self._lock:
             if not request.waiting:
-                request.left = True
+                request.left = request.left or left
                 return False
             request.waiting = False
             self.bytes -= len(request.payload)
@@ -235,6 +235,10 @@ class Backlog(Generic[WorkerT]):
             sequence.waiting.clear()
             sequence = sequence.next
         return behind
+
+    def has_sequences(self, worker: WorkerT) -> bool:
+        """Whether a worker has the state of open sequences."""
+        return bool(self._bound.get(worker))
 
     def has_pinned(self, worker: WorkerT) -> bool:
         """Whether requests wait that only this worker can run."""

@@ -26,6 +26,8 @@ from servegrpc.core.worker import WorkerRecord, WorkerState
 
 log = structlog.get_logger()
 
+STOP_GRACE_SECONDS = 10.0
+
 worker_ids = count(1)  # unique within the server, as in its API and logs
 
 
@@ -52,6 +54,7 @@ class Crew:
         self._retry_at: float | None = None  # when it asks again for the workers that were given up
         self._loaded = False  # it has had all its workers once
         self._ever_ready = False
+        self._finishes = True  # what waits is finished when it drains
         self._engine = engine
         self._slots = slots
         self._timer = timer
@@ -69,12 +72,12 @@ class Crew:
             self._settle()
             return True
 
-    def drain(self) -> None:
-        """Ask for no workers, for good."""
+    def drain(self, *, finish: bool = True) -> None:
+        """Ask for no workers, for good; unless `finish`, not even for what waits."""
         with self._changed:
-            self.target, self._retry_at = 0, None
             if self.state not in (State.DRAINING, State.UNLOADED):
-                self._move_to(State.DRAINING)
+                self._move_to(State.DRAINING)  # first: whoever sees that no workers are asked for shall see why
+            self.target, self._retry_at, self._finishes = 0, None, finish
 
     def wait(self, done: Callable[[], bool], timeout_seconds: float | None) -> bool:
         """Block until `done()`, checked after every change, or the time-out; returns whether it is done."""
@@ -96,7 +99,12 @@ class Crew:
     @property
     def hopeless(self) -> bool:
         """Whether nothing will ever take what waits."""
-        return self.state is State.FAILED or (not self.target and not self.records)
+        return self.state in (State.FAILED, State.UNLOADED) or not (self.target or self.records or self._may_finish)
+
+    @property
+    def _may_finish(self) -> bool:
+        """Whether a worker may be started for nothing but what waits."""
+        return self._finishes and self._ever_ready and not self.restarts.enough(monotonic())
 
     @property
     def abandoned(self) -> bool:
@@ -125,20 +133,19 @@ class Crew:
             self._log.info("worker ready", worker=worker_id, device=str(record.device), seconds=round(monotonic() - record.started, 3))
             self._settle()
 
-    def note_end(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int) -> None:
-        """A worker is gone, which ran the requests of these ids, so many of which are run again."""
+    def note_end(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int, *, by_request: bool) -> None:
+        """A worker is gone, which ran the requests of these ids, so many of which are run again; `by_request`: one of them is why."""
         with self._changed:
             del self.records[record.id]
             self._slots.give_back(record.device)
-            if record.state is WorkerState.STOPPING:
+            if record.state is WorkerState.STOPPING and not running:
                 self._log.info("worker stopped", worker=record.id)
             else:
+                self.restarts.note_loss(record.id, max([record.id, *self.records]), monotonic(), blameless=exit_.blameless or by_request)
                 self._note_loss(record, exit_, running, run_again)
             self._settle()
 
     def _note_loss(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[str], run_again: int) -> None:
-        now = monotonic()
-        self.restarts.note_loss(record.id, now, blameless=exit_.blameless)
         cause = exit_.load_error or f"worker {record.id} ended: {exit_.cause}."
         about: dict[str, object] = {"worker": record.id, "cause": cause, "output": exit_.output}
         if running:
@@ -147,7 +154,7 @@ class Crew:
             self._log.warning("worker lost", **about)
         if self.state in (State.DRAINING, State.UNLOADED, State.FAILED):
             return
-        if self.restarts.enough(now) or not (self._ever_ready or exit_.blameless):
+        if self.restarts.enough(monotonic()) or not (self._ever_ready or exit_.blameless):
             self._give_up(cause, self.count_ready())
 
     def _give_up(self, cause: str, left: int) -> None:
@@ -176,26 +183,28 @@ class Crew:
 
     # --- numbers and states
 
-    def reconcile(self) -> list[WorkerRecord]:
+    def reconcile(self) -> list[tuple[WorkerRecord, float]]:
         """Start workers so that there will be as many as wanted, and take the others out: the one place where workers come and go.
 
-        Returns those to stop now; the others follow when they have answered what they have.
+        Returns those to stop now, and how many seconds each has; the others follow when they have answered what they have.
         """
-        stops: list[WorkerRecord] = []
+        stops: list[tuple[WorkerRecord, float]] = []
         queue = self._pool.queue
         with self._changed:
             live = [record for record in self.records.values() if record.state is not WorkerState.STOPPING]
             wanted = 0 if self.state in (State.FAILED, State.UNLOADED) else self.target
-            if not wanted and len(queue) and self.state is not State.FAILED:
-                wanted = min(1, len(live))  # someone must finish what waits
+            if not self.target and len(queue) and not self.hopeless:
+                wanted = 1 if live or self._may_finish else 0  # someone must finish what waits
             if len(live) < wanted:
                 self._start_some(wanted - len(live))
-            for record in sorted(live, key=lambda r: (r.state is WorkerState.READY, -r.id))[: max(0, len(live) - wanted)]:
+            spared_last = sorted(live, key=lambda r: (r.state is WorkerState.READY, queue.has_sequences(r), -r.id))
+            for record in spared_last[: max(0, len(live) - wanted)]:
                 if not self.target and queue.has_pinned(record):
                     continue  # it has what only it can finish; it follows when that is taken
+                grace = STOP_GRACE_SECONDS if record.state is WorkerState.READY else 0.0  # nobody waits for what it loads
                 record.state = WorkerState.STOPPING
                 if queue.remove_worker(record):
-                    stops.append(record)
+                    stops.append((record, grace))
             self._settle()
         return stops
 
@@ -228,7 +237,13 @@ class Crew:
 
     def _check_start(self, of: ref[WorkerRecord], seconds: float) -> None:
         record = of()  # none: it is long gone, with all it held
-        if record and record.state is WorkerState.STARTING and not record.gone and record.worker:
+        if not (record and record.state is WorkerState.STARTING and not record.gone and record.worker):
+            return
+        now = monotonic()
+        due = min(record.worker.started, now) + seconds  # it may have waited for the fork server to get up
+        if due > now:
+            self._timer.call_at(due, partial(self._check_start, of, seconds))
+        else:
             record.worker.kill(f"took longer than the startup timeout of {seconds:g} s to load its handler")
 
     def _settle(self) -> None:
@@ -236,7 +251,7 @@ class Crew:
         ready = self.count_ready()
         if ready >= self.target:
             self._loaded = True
-        if self.state is State.DRAINING and not self.records:
+        if self.state is State.DRAINING and not self.records and not (len(self._pool.queue) and self._may_finish):
             self._move_to(State.UNLOADED)
         elif self.state is State.LOADING and self._loaded and (ready or not self.target):
             self._move_to(State.ACTIVE)

@@ -72,6 +72,10 @@ class Worker(Protocol):
     def pid(self) -> int:
         """The process id; 0 while it is not started."""
 
+    @property
+    def started(self) -> float:
+        """When its process began, in monotonic seconds; inf while it has not."""
+
     def send(self, ticket: int, batch: Sequence[Request]) -> bool:
         """Hand over requests, `batch_size` for each call of the handler; at most two hand-overs are in flight.
 

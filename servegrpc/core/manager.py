@@ -226,7 +226,8 @@ class ModelManager:
             self._packages.close()
         for version in versions:
             version.pool.drain()
-        return all([version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions])  # noqa: C419
+        settled = [version.pool.wait(version.pool.settled, max(0.0, deadline - monotonic())) for version in versions]
+        return all(settled) and not any(version.pool.unfinished for version in versions)
 
     def close(self, grace_seconds: float = 0.0) -> bool:
         """Drain, end what is left after the grace, and the engine; returns whether all was finished."""

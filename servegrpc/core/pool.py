@@ -8,25 +8,24 @@ scale, worker ready, worker exited → reconcile        (any thread)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from time import monotonic
 from weakref import ref
 
 from servegrpc.core.batching import BatchQueue
-from servegrpc.core.crew import Crew
+from servegrpc.core.crew import STOP_GRACE_SECONDS, Crew
 from servegrpc.core.engine import Engine, HandlerSpec, LoadedHandler, WorkerExit
 from servegrpc.core.model import ModelSettings, State
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.request import Loss, Request
+from servegrpc.core.request import Loss, Request, why_left
 from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.verdicts import NOT_BEGUN, Verdicts
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
-from servegrpc.errors import Code, QueueFull, ServeError
+from servegrpc.errors import PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
-
-STOP_GRACE_SECONDS = 10.0
 
 
 class WorkerPool:
@@ -68,6 +67,7 @@ class WorkerPool:
         self._service = ServiceTime()
         self._wake_at = 0.0
         self.handler = LoadedHandler()  # as the last worker that has loaded it tells
+        self.unfinished = 0  # requests that waited in vain when the version went
 
     @property
     def state(self) -> State:
@@ -117,6 +117,8 @@ class WorkerPool:
             if request.sequence and request.ends_sequence:
                 self.sequences.retire(request.sequence)
                 self._end_if_done(request.sequence)
+            if request.expires:
+                self._timer.call_at(request.deadline, partial(self._expire, ref(request)))
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
             self._end_if_done(request.sequence)
@@ -154,16 +156,25 @@ class WorkerPool:
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""
+        request.left_code = why_left(request.deadline)
         if not self.queue.cancel(request):
             any(record.set_flags(request, left=True) for record in self.records())
             return False
-        self.stats.replies[Code.CANCELLED] += 1
+        self.stats.replies[request.left_code] += 1
         self.stats.expired += request.deadline <= monotonic()
         self._end_if_done(request.sequence)
         self._answer_unbegun()
         if not self.target:
             self._leave()
         return True
+
+    def _expire(self, of: ref[Request]) -> None:
+        """End a request that still waits at its own deadline."""
+        request = of()  # none: it has ended
+        if request and self.queue.cancel(request, left=False):
+            self._answer(request, Reply(error=self._verdicts.late(request, request.deadline, 0.0)))
+            if not self.target:
+                self._leave()
 
     def pause(self, request: Request, *, paused: bool) -> None:
         """Tell the worker that has a streamed request whether its caller cannot take more messages now."""
@@ -239,8 +250,8 @@ class WorkerPool:
             self._leave()
 
     def _leave(self) -> None:
-        if not len(self.queue):
-            self.reconcile()  # the last waiting request was taken, dropped or cancelled; the workers may follow
+        if not (len(self.queue) and self.records()):
+            self.reconcile()  # the last waiting request was taken, dropped or cancelled, and the workers may follow; or one is needed
         if self._crew.hopeless:
             self._give_up_waiting()  # it closed between the check and the put of a request
 
@@ -319,7 +330,7 @@ class WorkerPool:
             self.stats.wasted_batches += batches
 
     def _answer(self, request: Request, reply: Reply) -> None:
-        code = Code.CANCELLED if request.left else int(reply.error.code) if reply.error else reply.code
+        code = request.left_code if request.left else int(reply.error.code) if reply.error else reply.code
         self.stats.answered(code, monotonic() - request.arrived, request.size)
         self._end_if_done(request.sequence)
         request.answer(reply)
@@ -334,18 +345,22 @@ class WorkerPool:
         self.queue.forget_worker(record)
         self._put_back(untouched, exit_.cause)
         lost = self._run_again(record, exit_, running)
-        self.stats.losses += record.state is not WorkerState.STOPPING
-        self._crew.note_end(record, exit_, [request.request_id for request in running], run_again=len(running) - len(lost))
-        timeout = self.settings.response_timeout_seconds if record.timed_out else None
-        for request in lost:
-            if request.sequence:
-                error: ServeError = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
-                error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
-            else:
-                error = self._verdicts.lost(record.id, exit_, request, timeout)
+        self.stats.losses += record.state is not WorkerState.STOPPING or bool(running)
+        errors = [self._lost(record, exit_, request) for request in lost]
+        by_request = record.timed_out or any(isinstance(error, PoisonRequest) for error in errors)
+        ids = [request.request_id for request in running]
+        self._crew.note_end(record, exit_, ids, run_again=len(running) - len(lost), by_request=by_request)
+        for request, error in zip(lost, errors, strict=True):
             self._answer(request, Reply(error=error))
         self.reconcile()
         self.pump()
+
+    def _lost(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
+        """Return the error of a request that a lost worker was running, and that is not run again."""
+        if request.sequence:
+            error = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
+            return error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
+        return self._verdicts.lost(record.id, exit_, request, self.settings.response_timeout_seconds if record.timed_out else None)
 
     def _run_again(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> list[Request]:
         """Queue what a lost worker was running, each alone, so that one bad request fails alone; returns those that must not run again."""
@@ -378,7 +393,8 @@ class WorkerPool:
 
     def kill(self) -> None:
         """Give up what waits and end all workers at once."""
-        self.drain()
+        self._crew.drain(finish=False)
+        self.reconcile()
         self._give_up_waiting()
         for record in self.records():
             if record.worker:
@@ -400,9 +416,9 @@ class WorkerPool:
         """Start or stop workers so that there will be as many as wanted, and tell what that means for requests."""
         stops = self._crew.reconcile()
         self._answer_lost("its worker was stopped")
-        for record in stops:
+        for record, grace_seconds in stops:
             if record.worker:
-                record.worker.stop(STOP_GRACE_SECONDS)
+                record.worker.stop(grace_seconds)
         if self._crew.hopeless:
             self._give_up_waiting()
         self._on_change()
@@ -410,5 +426,6 @@ class WorkerPool:
     def _give_up_waiting(self) -> None:
         """Answer all that wait with the reason why no worker will take them."""
         for request in self.queue.clear():
+            self.unfinished += self.state in (State.DRAINING, State.UNLOADED)
             stopped = request.lost or self._crew.serving
             self._answer(request, Reply(error=self._verdicts.stopped(request) if stopped else self._not_serving()))

@@ -9,9 +9,16 @@ from time import monotonic
 from typing import NamedTuple
 
 from servegrpc.core.sequences import LiveSequence
+from servegrpc.errors import Code
 from servegrpc.reply import Reply
 
 PRIORITY_SECONDS = 10.0  # how much earlier a request of the highest priority counts as having arrived: nobody waits longer for those
+CLOCK_SECONDS = 0.05  # a caller gives up at its deadline by its own clock, this much before ours at most
+
+
+def why_left(deadline: float) -> Code:
+    """Return the code of a call whose caller leaves now: of its own, or for its deadline."""
+    return Code.DEADLINE_EXCEEDED if deadline <= monotonic() + CLOCK_SECONDS else Code.CANCELLED
 
 
 class Loss(NamedTuple):
@@ -22,7 +29,7 @@ class Loss(NamedTuple):
     blameless: bool
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Request:
     """One request on its way. `payload` is the raw message as received; nobody copies it before it goes to a worker.
 
@@ -43,9 +50,11 @@ class Request:
     ends_sequence: bool = False  # it is the last one
     priority: int = 0
     size: int = 1
+    expires: bool = False  # the deadline is the request's own: its call goes on, and only we can end it
     waiting: bool = False
     held: bool = False  # it waits for one worker, or for another request of its sequence
     left: bool = False  # its caller left while it was run
+    left_code: Code = Code.OK  # why its caller left, once it has
     begun: bool = False  # a message of its stream has been sent
     lost: Loss | None = None  # how it lost the worker that ran it: it is run once more, alone
 

@@ -11,21 +11,26 @@ JITTER = 0.2  # waits differ by so much, so that models that failed together do 
 
 
 class Restarts:
-    """Losses in a row: none of the workers started after the last lost one has answered yet. `at` is when the next may start."""
+    """Losses in a row: none of the workers started after the last lost one has answered yet. `at` is when the next may start.
+
+    Workers that were there together count once, however many of them are lost: only replacements that end too make a row.
+    """
 
     def __init__(self, max_seconds: float | None) -> None:
         """With `max_seconds`, losses in a row are enough when they have gone on for so long, whatever their number."""
         self.failures = 0
         self.last_lost = 0
         self.at = 0.0
+        self._newest = 0  # the newest worker there was when a loss was last counted
         self._max_seconds = max_seconds
         self._first_at = 0.0
 
-    def note_loss(self, worker_id: int, now: float, *, blameless: bool) -> None:
-        """Count the loss of a worker; a blameless one is replaced at once."""
+    def note_loss(self, worker_id: int, newest: int, now: float, *, blameless: bool) -> None:
+        """Count the loss of a worker, when `newest` was the newest there was; a blameless one is replaced at once."""
         self.last_lost = max(self.last_lost, worker_id)
-        if blameless:
+        if blameless or worker_id <= self._newest:
             return
+        self._newest = newest
         self.failures += 1
         if self.failures == 1:
             self._first_at = now

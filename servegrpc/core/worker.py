@@ -129,6 +129,11 @@ class WorkerRecord:
                     return True
         return False
 
+    @property
+    def running(self) -> int:
+        """How many requests it has."""
+        return sum(hand_over.left for hand_over in list(self.in_flight.values()))
+
     def end(self, exit_: WorkerExit) -> tuple[list[Request], list[Request]]:
         """Note that it is gone; returns the requests that were running, and those that never reached the handler."""
         running: list[Request] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import socket
 import subprocess
 import sys
@@ -11,26 +12,47 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from time import monotonic
 
 import structlog
 
+from servegrpc.core.timer import Timer
 from servegrpc.engine.output import OutputPump
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+UNTOLD = 256  # beside exit codes: the worker has ended, and the fork server does not say how
+STATUS_SECONDS = 1.0  # for the fork server to say how a worker has ended
+FORK_SECONDS = 10.0  # for it to fork one
+UP_SECONDS = 300.0  # for it to import what workers need, and fork the first one
+CLOSE_SECONDS = 5.0  # for it to end when it is told to
+
+
+@dataclass(slots=True)
 class Fork:
-    """Who hears of one worker: `on_fork(pid, pidfd)`, the callee owning the pidfd, then `on_end(exit status or None)`, exactly once."""
+    """Who hears of one worker: `on_fork(pid, pidfd)`, the callee owning the pidfd, then `on_end`, exactly once.
+
+    `on_end` gets the exit status, UNTOLD, or None when the fork server has ended.
+    """
 
     on_fork: Callable[[int, int], None]
     on_end: Callable[[int | None], None]
+    pidfd: int | None = None  # once it is forked
 
 
 class ForkServer:
-    """One fork server process. When it ends, all its workers have ended; `on_end` then gets None."""
+    """One fork server process. When it ends, all its workers have ended.
 
-    def __init__(self, output: OutputPump) -> None:
+    One that is stuck hides no worker's end, since those are seen here too; when it does not fork in time, it is killed.
+    """
+
+    def __init__(self, output: OutputPump, timer: Timer, *, up_seconds: float = UP_SECONDS, fork_seconds: float = FORK_SECONDS) -> None:
+        self._timer = timer
+        self._fork_seconds = up_seconds  # that the next fork may take
+        self._later_fork_seconds = fork_seconds
+        self._selector = selectors.DefaultSelector()
         self._forks: dict[int, Fork] = {}
         self._lock = threading.Lock()
         self._ended = False
@@ -48,6 +70,7 @@ class ForkServer:
                 start_new_session=True,  # a Ctrl-C in the terminal is for the server alone, which then drains
             )
         os.close(write_end)
+        self._selector.register(self._socket, selectors.EVENT_READ)
         self._thread = threading.Thread(target=self._read, name="fork-server", daemon=True)
         self._thread.start()
 
@@ -63,36 +86,72 @@ class ForkServer:
                 return False
             self._forks[worker_id] = fork
         with suppress(OSError):  # then it has just ended: _read tells everyone
-            socket.send_fds(self._socket, [json.dumps({"worker_id": worker_id}).encode()], list(descriptors))
+            socket.send_fds(self._socket, [json.dumps({"worker_id": worker_id}).encode()], list(descriptors), socket.MSG_DONTWAIT)
+        self._timer.call_at(monotonic() + self._fork_seconds, partial(self._check_forked, worker_id))
         return True
+
+    def _check_forked(self, worker_id: int) -> None:
+        fork = self._forks.get(worker_id)
+        if fork and fork.pidfd is None:
+            log.error("fork server is stuck; killing it", worker=worker_id)
+            self._process.kill()
 
     def close(self) -> None:
         """End it, and with it all workers that are left; returns when it is gone."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._process.wait()
+        try:
+            self._process.wait(CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
         self._thread.join()
         self._socket.close()
+        self._selector.close()
 
     def _read(self) -> None:
-        while True:
-            try:
-                message, descriptors, _, _ = socket.recv_fds(self._socket, 4096, 1)
-            except OSError:
-                message = b""
-            if not message:
-                break
-            body = json.loads(message)
-            self._has_forked = True
-            if "pid" in body:
-                pidfd = descriptors[0] if descriptors else os.pidfd_open(body["pid"])  # the kernel drops it when we have too many open
-                self._forks[body["worker_id"]].on_fork(body["pid"], pidfd)
-            else:
-                self._forks.pop(body["worker_id"]).on_end(body["status"])
+        there = True
+        while there:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._socket:
+                    there = self._read_message()
+                else:  # a worker has ended: how, comes from the fork server, if it is not stuck
+                    self._selector.unregister(key.fd)
+                    self._timer.call_at(monotonic() + STATUS_SECONDS, partial(self._end, key.data, UNTOLD))
         self._process.wait()
         with self._lock:
             self._ended = True
             left = list(self._forks.values())
             self._forks.clear()
         for fork in left:
+            self._forget(fork)
             fork.on_end(None if self._has_forked else self._process.returncode)  # one that never got up is at fault itself
+
+    def _read_message(self) -> bool:
+        """Take what the fork server says; returns False when it has ended."""
+        try:
+            message, descriptors, _, _ = socket.recv_fds(self._socket, 4096, 1)
+        except OSError:
+            message = b""
+        if not message:
+            return False
+        body = json.loads(message)
+        self._has_forked, self._fork_seconds = True, self._later_fork_seconds
+        if "pid" in body:
+            fork = self._forks[body["worker_id"]]
+            fork.pidfd = descriptors[0] if descriptors else os.pidfd_open(body["pid"])  # the kernel drops it when we have too many open
+            self._selector.register(fork.pidfd, selectors.EVENT_READ, body["worker_id"])
+            fork.on_fork(body["pid"], fork.pidfd)
+        else:
+            self._end(body["worker_id"], body["status"])
+        return True
+
+    def _end(self, worker_id: int, status: int) -> None:
+        """Tell of a worker's end, if that has not been told yet."""
+        fork = self._forks.pop(worker_id, None)
+        if fork:
+            self._forget(fork)
+            fork.on_end(status)
+
+    def _forget(self, fork: Fork) -> None:
+        with suppress(KeyError, ValueError):  # it has ended, and is not watched any more
+            self._selector.unregister(fork.pidfd)  # type: ignore[arg-type]  # None is not there either

@@ -34,13 +34,19 @@ class OomKills:
         self._lock = threading.Lock()
         self._explained = self._count()
 
-    def take(self) -> bool:
-        """Return whether there is such a kill; it then explains one end, and no other."""
+    def take(self, killed: bool) -> bool:
+        """Return whether there is such a kill, for a worker that was `killed`; it then explains one end, and no other.
+
+        At the end of one that was not, what was counted is another process's: a child of the handler's, say.
+        """
         with self._lock:
-            if self._count() <= self._explained:
-                return False
-            self._explained += 1
-            return True
+            count = self._count()
+            if not killed:
+                self._explained = count
+            elif count > self._explained:
+                self._explained += 1
+                return True
+            return False
 
     def _count(self) -> int:
         try:

@@ -8,6 +8,7 @@ end of the process (fork server) + end of the channel → exited, once
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -26,7 +27,7 @@ from servegrpc.core.pace import MAX_CALLS
 from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.channel import LANES, LEFT, PAUSED, Channel, ChannelError, Control, Kind, Replies
-from servegrpc.engine.forkserver import Fork, ForkServer
+from servegrpc.engine.forkserver import UNTOLD, Fork, ForkServer
 from servegrpc.engine.oom import OomKills
 from servegrpc.engine.output import OutputPump
 
@@ -36,24 +37,17 @@ KEPT_OUTPUT_LINES = 20
 ENDED_AT_ONCE = 500  # ids of sequences in one message
 KILL_AFTER_TERM_SECONDS = 5.0
 OUT_OF_MEMORY = ": out of memory, by the kernel's count of such kills"
-UNREADABLE = 4
-EXIT_CODES = {
-    0: "it ended by itself",
-    3: "its handler failed to load",
-    UNREADABLE: "it got a message it could not read",
-    5: "it lost the server",
-    6: "it could not be forked",
-}
+LOAD_FAILED, UNREADABLE, FORK_FAILED = 3, 4, 6  # exit codes of ours, as long as no handler's code can have ended the worker
 
 
 class ProcessEngine:
     """Starts workers as processes. The fork server is started at once, so that it is warm when the first model comes."""
 
-    def __init__(self, timer: Timer) -> None:
+    def __init__(self, timer: Timer, oom_kills: OomKills | None = None) -> None:
         self._timer = timer
         self._output = OutputPump()
-        self._oom_kills = OomKills()
-        self._fork_server = ForkServer(self._output)
+        self._oom_kills = oom_kills or OomKills()
+        self._fork_server = ForkServer(self._output, timer)
         self._workers: set[ProcessWorker] = set()
         self._lock = threading.Lock()
 
@@ -62,7 +56,7 @@ class ProcessEngine:
         with self._lock:
             if not self._fork_server.alive:
                 log.warning("fork server has ended; starting another")
-                self._fork_server = ForkServer(self._output)
+                self._fork_server = ForkServer(self._output, self._timer)
             worker = ProcessWorker(spec, events, self._timer, self._oom_kills, self._forget)
             worker.start(self._fork_server, self._output)
             self._workers.add(worker)
@@ -97,13 +91,14 @@ class ProcessWorker:
         self, spec: WorkerSpec, events: WorkerEvents, timer: Timer, oom_kills: OomKills, on_gone: Callable[[ProcessWorker], None]
     ) -> None:
         self.pid = 0
+        self.started = math.inf
         self._spec = spec
         self._events = events
         self._timer = timer
         self._oom_kills = oom_kills
         self._on_gone = on_gone
         self._channel, self._inherited = Channel.pair(spec.batch_size * MAX_CALLS)
-        self._live = False
+        self._live = self._loaded = False
         self._free_lanes = deque(range(LANES))
         self._sent: dict[int, SentBatch] = {}  # by ticket
         self._ended_sequences: list[str] = []  # that it has not been told of
@@ -223,7 +218,7 @@ class ProcessWorker:
 
     def _forked(self, pid: int, pidfd: int) -> None:
         with self._lock:
-            self.pid, self._pidfd = pid, pidfd
+            self.pid, self._pidfd, self.started = pid, pidfd, monotonic()
         if self._cause:  # killed before it was there
             self._signal(signal.SIGKILL)
 
@@ -256,14 +251,15 @@ class ProcessWorker:
         blameless = self._status is None and not self._cause
         with self._sending:
             self._closed = True  # what is sent from now on goes elsewhere
+            cause = self._describe_end()
             started = {ticket: self._started(sent) for ticket, sent in self._sent.items()}
             self._channel.close()
-        exit_ = WorkerExit(self._describe_end(), self._load_error, list(self._output_lines), started, blameless)
+        exit_ = WorkerExit(cause, self._load_error, list(self._output_lines), started, blameless)
         self._on_gone(self)
         self._events.exited(self._spec.worker_id, exit_)
 
     def _started(self, sent: SentBatch) -> int:
-        whole = self._live or sent.given_up or self._status == UNREADABLE  # it may be why: it must not go around for ever
+        whole = self._live or sent.given_up or self._unreadable  # it may be why: it must not go around for ever
         return sent.size if whole else self._channel.started(sent.lane)
 
     def _take_replies(self, message: Replies) -> None:
@@ -291,7 +287,7 @@ class ProcessWorker:
             slots = message.body.get("slots")
             if not isinstance(slots, int) or slots < 0:
                 raise ChannelError("it has no number of slots")
-            self._live = slots > 0
+            self._live, self._loaded = slots > 0, True
             yields, joins = (message.body.get(key) is True for key in ("yields", "joins"))
             self._events.ready(self._spec.worker_id, LoadedHandler(slots, yields, joins))
         elif message.kind is Kind.TAKEN and self._live and message.body.get("lane") in range(LANES):
@@ -318,13 +314,30 @@ class ProcessWorker:
         self._output_lines.append(line)
         self._log.info("handler output", line=line)
 
+    @property
+    def _unreadable(self) -> bool:
+        """Whether it has ended since it could not read a message, which one that is in its handler does not do."""
+        in_handler = not self._live and any(self._channel.started(sent.lane) for sent in self._sent.values())
+        return self._status == UNREADABLE and not in_handler
+
     def _describe_end(self) -> str:
+        status = self._status
+        out_of_memory = self._oom_kills.take(status == -signal.SIGKILL and not self._cause)
         if self._cause:
             return self._cause
-        if self._status is None:
+        if status is None:
             return "the fork server ended"
-        if self._status < 0:
-            memory = self._status == -signal.SIGKILL and self._oom_kills.take()
-            return f"signal {-self._status} ({signal.Signals(-self._status).name})" + (OUT_OF_MEMORY if memory else "")
-        known = EXIT_CODES.get(self._status)
-        return f"exit code {self._status}" + (f": {known}" if known else "")
+        if status == UNTOLD:
+            return "it ended, and the fork server does not say how"
+        if status < 0:
+            return f"signal {-status} ({signal.Signals(-status).name})" + (OUT_OF_MEMORY if out_of_memory else "")
+        known = ""
+        if status == 0:
+            known = ": it ended by itself"
+        elif status == LOAD_FAILED and not self._loaded:
+            known = ": its handler failed to load"
+        elif self._unreadable:
+            known = ": it got a message it could not read"
+        elif status == FORK_FAILED and not self.pid:
+            known = ": it could not be forked"
+        return f"exit code {status}{known}"

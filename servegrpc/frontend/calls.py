@@ -76,7 +76,8 @@ def submit(
     version = registry.get(route.model_name, route.model_version)
     pool = version.pool
     deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
-    request = Request(raw, dialect, call.request_id, call.answer, deadline, forwarded_headers(call.metadata) + headers, priority=priority)
+    sent_on, expires = forwarded_headers(call.metadata) + headers, timeout_seconds < math.inf
+    request = Request(raw, dialect, call.request_id, call.answer, deadline, sent_on, priority=priority, expires=expires)
     if sequence_id:
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
     elif dialect is Dialect.OPEN_INFERENCE:

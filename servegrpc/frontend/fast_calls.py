@@ -12,10 +12,12 @@ from typing import Any, Protocol, TypeAlias
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
-from servegrpc.errors import Code, InvalidInput, ServeError, ServerError
+from servegrpc.core.request import why_left
+from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, new_request_id
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Metadata, Method, Pump, Session
+from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
 
@@ -83,13 +85,9 @@ class _Incoming:
         on_cancel, self.on_cancel = self.on_cancel, None
         if event.batch_operations[0].cancelled():
             self._left = True
-            self._note(self._how_left())
+            self._note(why_left(self.deadline))
             if on_cancel:
                 on_cancel()
-
-    def _how_left(self) -> Code:
-        """Return the code that the caller has seen when its call ended without our answer."""
-        return Code.DEADLINE_EXCEEDED if self.deadline <= monotonic() else Code.CANCELLED
 
     def wake(self) -> None:
         """Make an event for the lane, which comes at once."""
@@ -146,6 +144,7 @@ class FastCall(_Incoming):
 
     def answer(self, reply: Reply) -> None:
         """Answer the call; from any thread."""
+        sending.begin(self)
         self._lane.post(self, reply)
 
     def send(self, reply: Reply) -> bool:
@@ -163,11 +162,13 @@ class FastCall(_Incoming):
             self._call.start_server_batch(operations, self._sent)
         except Exception:  # private parts may raise anything; the other replies must still be sent
             log.exception("reply cannot be sent", request_id=self.request_id)
+            sending.end(self)
             return False
         return True
 
-    def _sent(self, event: Event) -> None:
+    def _sent(self, event: Event) -> None:  # noqa: ARG002
         """The status is sent; the tag kept this call alive until now."""
+        sending.end(self)
 
 
 class FastStream(_Incoming):
@@ -242,7 +243,7 @@ class FastStream(_Incoming):
         super().closed(event)
         if self._left and not self._over:
             self._unsent.clear()
-            self._end(Code.CANCELLED)
+            self._end(why_left(self.deadline))
 
     def _received(self, event: Event) -> None:
         """A message is here, or the caller has half-closed."""
@@ -274,6 +275,7 @@ class FastStream(_Incoming):
             operations.append(self._status(self._final))
             self._end(self._final.code)
         self._opened = self._sending = True
+        sending.begin(self)
         self._call.start_server_batch(tuple(operations), self._sent)
 
     def _sent(self, event: Event) -> None:  # noqa: ARG002
@@ -281,6 +283,8 @@ class FastStream(_Incoming):
         self._sending = False
         if not self._over and (self._unsent or self._final):
             self._send_next()
+        else:
+            sending.end(self)
         if self._paused and not self._over and self._unsent_bytes <= self.buffer_bytes // 2:
             self._paused = False
             self._read_if_room()

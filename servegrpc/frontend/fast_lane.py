@@ -41,6 +41,7 @@ MAX_FAILURES = 10  # of the queue within a second; then the server ends
 MAX_DRAIN = 256  # events taken before the batches they filled are handed over
 POLL_NOW = 0  # a deadline in the past
 POLL_SECONDS = 0.05  # the longest that an answer waits behind one whose caller does not read (grpcio itself looks up five times a second)
+END_SECONDS = 2.0  # for the events that are left; those of a caller who does not read never come
 LATE_SECONDS = 0.001  # how soon the end of a sending comes, when its caller reads
 
 
@@ -94,7 +95,7 @@ class FastLane:
         self._stopping = True
         self._queue.shutdown()
         if self._thread.ident:
-            self._thread.join()
+            self._thread.join(END_SECONDS)
 
     def _ask(self, arrival: _Arrival) -> None:
         self._server.request_registered_call(self._queue, self._queue, arrival.path, arrival)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from time import monotonic
 
@@ -66,6 +67,7 @@ class StreamInfer:
             forwarded_headers(stream.metadata) + options.headers,
             message=lambda reply: self._send(stream_reply(reply.body, final=False)),
             priority=options.priority,
+            expires=options.timeout_seconds < math.inf,
         )
         if options.sequence_id:
             begin_in_sequence(pool, request, options.sequence_id, start=options.sequence_start, end=options.sequence_end)

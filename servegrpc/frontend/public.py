@@ -15,9 +15,11 @@ from typing import TypeVar
 
 import grpc
 
-from servegrpc.errors import QueueFull, RequestCancelled, RequestExpired, ServeError
+from servegrpc.core.request import why_left
+from servegrpc.errors import Code, QueueFull, RequestCancelled, RequestExpired, ServeError
 from servegrpc.frontend.calls import call_note, end_call
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Method, ServerStream, Session, Unary
+from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
 from servegrpc.wire.dialect import Dialect
@@ -66,6 +68,7 @@ class PublicCall:
 
     def answer(self, reply: Reply) -> None:
         """End the call."""
+        sending.begin(self)
         self._waiting.put((reply, True))
 
     def message(self, reply: Reply) -> None:
@@ -165,12 +168,14 @@ class PublicCall:
             self._left()
 
     def _left(self) -> None:
+        """Note that the call is over: its caller has left, or has all of its answer."""
         on_cancel, self.on_cancel = self.on_cancel, None
         if not self._ended and on_cancel:
             on_cancel()
-        late = self.deadline <= monotonic()
-        error = RequestExpired("The deadline has passed.") if late else RequestCancelled("The caller left.")
-        self.answer(Reply(error=error))  # wakes the call's thread; the access log is told
+        expired = why_left(self.deadline) is Code.DEADLINE_EXCEEDED
+        gone = RequestExpired("The deadline has passed.") if expired else RequestCancelled("The caller left.")
+        self.answer(Reply(error=gone))  # wakes the call's thread; the access log is told
+        sending.end(self)
 
     def _send_all(self) -> Iterator[bytes]:
         while True:

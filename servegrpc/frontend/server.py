@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 
 import grpc
 import structlog
@@ -32,6 +33,7 @@ from servegrpc.frontend.folder import OwnFolder
 from servegrpc.frontend.interceptors import CallInterceptor
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
+from servegrpc.frontend.sending import sending
 from servegrpc.frontend.tokens import prepare_key_file
 from servegrpc.metrics import MetricsServer
 
@@ -42,7 +44,7 @@ MANAGEMENT_SERVICES = (management.SERVICE, open_inference.SERVICE, torchserve_ma
 INFERENCE_THREADS = 256  # how many calls of the public handlers run at once; started when needed
 MANAGEMENT_THREADS = 32
 MAX_MILLISECONDS = 2**31 - 1  # gRPC's word for: never
-REPLY_SECONDS = 1.0  # for the last replies to leave, once all work is done
+REPLY_SECONDS = 1.0  # for refusals, and what else is on its way when all work is done and sent
 
 
 class Server:
@@ -139,13 +141,19 @@ class Server:
         return versions
 
     def drain(self, grace_seconds: float) -> bool:
-        """Take no new calls, finish those accepted within the grace, end everything. Returns whether all were finished."""
+        """Take no new calls, finish those accepted within the grace, end everything. Returns whether all were finished and sent.
+
+        The gRPC servers are stopped last: at that moment grpcio ends calls that come in as CANCELLED, which nobody tries again, while
+        those refused before go elsewhere, and come back later.
+        """
         self._health.enter_graceful_shutdown()
         self._management.close()
+        deadline = monotonic() + grace_seconds
         finished = self.manager.drain(grace_seconds)  # new calls are still answered: they are refused with DRAINING, and may go elsewhere
+        finished = sending.wait(deadline - monotonic()) and finished
         stopped = [server.stop(REPLY_SECONDS) for server in (self._inference_server, self._management_server)]
         for event in stopped:
-            event.wait()
+            event.wait(2 * REPLY_SECONDS)  # a caller that does not read keeps its connection, and grpcio waits for that
         self.manager.close()
         if self._fast_lane:
             self._fast_lane.stop()  # only now is no worker left that could answer on it

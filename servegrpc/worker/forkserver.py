@@ -5,7 +5,8 @@
            ◄── {"worker_id", "status"} ──────  when the worker has ended
 
 It must never touch CUDA, run a torch operation or start a thread: a fork would inherit the ruins. When the server goes, so do it and
-all workers. Started by `engine.forkserver`.
+all workers. What a handler has started becomes the fork server's child when its worker ends, and is killed. Started by
+`engine.forkserver`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Container
 from contextlib import suppress
+from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 FORK_FAILED = 6  # beside the exit codes of worker.main
 MAX_REQUEST_BYTES = 64 * 1024
 
@@ -57,6 +60,9 @@ def serve(server: socket.socket) -> None:
     for pid in workers:
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
+    while _kill_children():
+        with suppress(ChildProcessError):
+            os.waitpid(-1, 0)
 
 
 def _fork(server: socket.socket, workers: dict[int, int]) -> bool:
@@ -92,7 +98,8 @@ def _fork(server: socket.socket, workers: dict[int, int]) -> bool:
 def _become_worker(server: socket.socket, descriptors: list[int], parent: int) -> None:
     code = 1
     try:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what its handler starts is its own, until it ends
         if os.getppid() != parent:
             os._exit(1)
         os.setpgid(0, 0)
@@ -114,21 +121,43 @@ def _become_worker(server: socket.socket, descriptors: list[int], parent: int) -
 
 
 def _reap(server: socket.socket, workers: dict[int, int]) -> None:
-    while workers:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        if pid not in workers:
-            continue
+    """Tell of the workers that have ended, once what their handlers left behind is killed."""
+    ended: list[tuple[int, int]] = []
+    with suppress(ChildProcessError):
+        while (found := os.waitpid(-1, os.WNOHANG))[0]:
+            ended.append(found)
+    for pid, _ in ended:
+        if pid in workers:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+    _kill_children(but=workers)
+    for pid, status in ended:
+        if pid in workers:
+            with suppress(OSError):
+                server.send(json.dumps({"worker_id": workers.pop(pid), "status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _kill_children(but: Container[int] = ()) -> bool:
+    """Kill the children that are no workers; their own come next, when they have ended. Returns whether there are any."""
+    try:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    except OSError:  # a kernel without that file: what is in the workers' process groups is killed all the same
+        return False
+    others = [int(child) for child in children if int(child) not in but]
+    for pid in others:
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)  # what the handler started and left behind
-        with suppress(OSError):
-            server.send(json.dumps({"worker_id": workers.pop(pid), "status": os.waitstatus_to_exitcode(status)}).encode())
+            os.kill(pid, signal.SIGKILL)
+    return bool(others)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value)
 
 
 def main() -> None:
     """Run the fork server on the socket that was inherited as the descriptor named on the command line."""
     server = socket.socket(fileno=int(sys.argv[1]))
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     preload()
     serve(server)
 

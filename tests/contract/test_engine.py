@@ -4,6 +4,7 @@ import math
 import threading
 from itertools import count
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from fakes import FakeEngine, Script
@@ -164,11 +165,12 @@ def batch(*request_ids, data="x"):
 
 
 def test_ready(start):
-    """A worker is started → ready comes first, and its pid is known."""
+    """A worker is started → ready comes first, and its pid is known, and since when it runs."""
     worker, events = start("echo")
     events.wait_ready()
     assert events.names == ["ready"]
     assert worker.pid > 0
+    assert worker.started <= monotonic()
 
 
 def test_answers_in_order(start_ready):

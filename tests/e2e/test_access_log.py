@@ -74,20 +74,23 @@ def test_many_calls(logging_server, stop_and_read):
     assert sorted(line[3] for line in stop_and_read()) == sorted(names)
 
 
-def test_cancelled_while_waiting(logging_server, stop_and_read, gate):
-    """A caller leaves while its request waits → its line says CANCELLED."""
+@pytest.mark.parametrize(("timeout", "code"), [(None, "CANCELLED"), (1.0, "DEADLINE_EXCEEDED")])
+def test_gone_while_waiting(timeout, code, logging_server, stop_and_read, gate):
+    """A caller leaves while its request waits, of its own or at its deadline → its line says which."""
     with logging_server.client() as client, grpc.insecure_channel(logging_server.inference) as channel, ThreadPoolExecutor() as threads:
         running = threads.submit(client.predict, "gate", gate.path, request_id="running")
         gate.wait_entered()
         stub = inference_pb2_grpc.InferenceServiceStub(channel)
-        left = stub.Predict.future(pb.PredictRequest(model_name="gate", inputs={"data": encode_value("")}, request_id="left"))
+        request = pb.PredictRequest(model_name="gate", inputs={"data": encode_value("")}, request_id="left")
+        left = stub.Predict.future(request, timeout=timeout)
         until(lambda: client.model("gate").versions[0].queued_requests == 1)
-        left.cancel()
+        if timeout is None:
+            left.cancel()
         until(lambda: client.model("gate").versions[0].queued_requests == 0)
         gate.open()
         running.result()
     lines = stop_and_read()
-    assert sorted(line[1:] for line in lines) == [("gate", "CANCELLED", "left"), ("gate", "OK", "running")]
+    assert sorted(line[1:] for line in lines) == [("gate", code, "left"), ("gate", "OK", "running")]
 
 
 def test_left_while_running(logging_server, stop_and_read, gates, tmp_path):

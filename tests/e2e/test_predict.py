@@ -10,6 +10,7 @@ import torch
 from servers import until
 
 from servegrpc.client import AsyncClient, CallError
+from servegrpc.compat.open_inference import infer_pb2
 from servegrpc.v1 import inference_pb2 as pb
 from servegrpc.v1 import inference_pb2_grpc
 from servegrpc.values import encode_value
@@ -260,3 +261,29 @@ def test_session_keeps_its_version(stub, register):
     fields = [{"model_name": model, "model_version": "2.0"}, {}, {"model_name": model}, {"model_version": "1.0"}]
     requests = [pb.PredictSessionRequest(inputs={"data": encode_value("x")}, **one) for one in fields]
     assert [reply.model_version for reply in stub.PredictSession(iter(requests))] == ["2.0", "2.0", "2.0", "1.0"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_own_timeout(server, register, client, gate, streamed):
+    """A request of Open Inference with a timeout of its own waits behind a running one → it is told when that has passed, and not run."""
+    model = register("gate")
+    request = infer_pb2.ModelInferRequest(model_name=model, id="late", raw_input_contents=[b"\x01\0\0\0x"])
+    request.inputs.add(name="data", datatype="BYTES", shape=[1])
+    request.parameters["timeout"].int64_param = 50_000
+    with ThreadPoolExecutor() as threads, grpc.insecure_channel(server.inference) as channel:
+        running = threads.submit(client.predict, model, gate.path)
+        gate.wait_entered()
+        if streamed:
+            infer = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            said = infer_pb2.ModelStreamInferResponse.FromString(next(infer(iter([request.SerializeToString()]), timeout=30))).error_message
+        else:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.RpcError) as raised:
+                infer(request.SerializeToString(), timeout=30)
+            assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            said = raised.value.details()
+        assert "the deadline passed while the request waited for a worker" in said
+        assert not running.done()
+        gate.open()
+        assert running.result().output["seen"]
+    assert "late" not in client.predict(model, "").output["seen"]

@@ -4,15 +4,16 @@ import os
 import re
 import signal
 import statistics
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
-from servers import wait_gone
+from servers import FREE_PORTS, SERVEGRPC, until, wait_gone
 
-from servegrpc.client import CallError
+from servegrpc.client import CallError, Client
 
 MAX_ADDED_BYTES = 25 * 2**20
 MAX_READY_SECONDS = 0.3
@@ -100,7 +101,7 @@ def family(server):
 
 
 def test_killed_server_leaves_no_worker(gate_server, gate):
-    """SIGKILL for the server while a call runs → fork server and workers end too."""
+    """SIGKILL for the server while a call runs → fork server and workers end too, within a second."""
     with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
         running = threads.submit(client.predict, "gate", gate.path)
         gate.wait_entered()
@@ -108,7 +109,7 @@ def test_killed_server_leaves_no_worker(gate_server, gate):
         assert len(processes) == 3
         gate_server.process.kill()
         for process in processes:
-            wait_gone(process)
+            wait_gone(process, 1)
         assert running.exception().code is grpc.StatusCode.UNAVAILABLE
     assert gate_server.wait() == -signal.SIGKILL
 
@@ -143,6 +144,27 @@ def test_drain(number, lane, start_server, archive, gate):
         wait_gone(process)
 
 
+def test_crash_while_draining(start_server, archive, gate):
+    """The only worker is killed while the server drains, with calls that run and that wait → another one finishes them, exit 0."""
+    server = start_server(archive("gate"))
+    with server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
+        running = threads.submit(client.predict, "gate", gate.path)
+        gate.wait_entered()
+        waiting = [threads.submit(client.predict, "gate", "") for _ in range(4)]
+        until(lambda: client.model("gate").versions[0].queued_requests >= 3)
+        (victim,) = pids(client, "gate")
+        server.process.terminate()
+        assert first_refusal(server).reason == "DRAINING"
+        ended = os.pidfd_open(victim)
+        os.kill(victim, signal.SIGKILL)
+        wait_gone(ended)
+        gate.open()
+        gate.wait_entered()
+        gate.open()
+        assert victim not in {call.result().output["pid"] for call in [running, *waiting]}
+    assert server.wait() == 0
+
+
 def test_second_signal(gate_server, gate):
     """A second SIGTERM while it drains → the end at once, workers included."""
     with gate_server.client(attempts=1) as client, ThreadPoolExecutor() as threads:
@@ -170,3 +192,32 @@ def test_drain_time_runs_out(start_server, archive, gate):
     assert server.wait(20) == 1
     for process in processes:
         wait_gone(process)
+
+
+def test_stopped_while_loading(archive, tmp_path):
+    """SIGTERM while a handler of the command line still loads → the server ends at once, exit 0, without a ready line or a worker left."""
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    code = f"def handle(data, context):\n    return data\n\n\nopen({path!r}).read()\n"
+    command = [SERVEGRPC, "serve", *FREE_PORTS, "--gpus", "0", str(archive("slow", code=code))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        gate = os.open(path, os.O_WRONLY)  # returns when the handler is inside
+        processes = [os.pidfd_open(child.pid) for child in psutil.Process(process.pid).children(recursive=True)]
+        process.terminate()
+        said, _ = process.communicate(timeout=20)
+        os.close(gate)
+    assert (process.returncode, said, len(processes)) == (0, "", 2)
+    for one in processes:
+        wait_gone(one)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full stands for a full disk")
+def test_log_cannot_be_written(archive):
+    """Standard error takes nothing → the server serves and stops as ever, exit 0."""
+    command = [SERVEGRPC, "serve", *FREE_PORTS, "--gpus", "0", str(archive("echo"))]
+    with open("/dev/full", "w") as full, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=full, text=True) as process:
+        ready = dict(part.split("=", 1) for part in process.stdout.readline().split()[1:])
+        with Client(ready["inference"]) as client:
+            assert client.predict("echo", "x").output == "x"
+        process.terminate()
+        assert process.wait(30) == 0

@@ -12,6 +12,8 @@ def handle(data, context):
     deeds = {
         "exit": lambda: os._exit(0),
         "sys.exit": lambda: sys.exit(7),
+        "exit 3": lambda: os._exit(3),
+        "exit 4": lambda: os._exit(4),
         "segfault": lambda: ctypes.string_at(0),
         "hang": lambda: threading.Event().wait(),
         "raise": lambda: 1 / 0,

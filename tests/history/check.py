@@ -4,19 +4,23 @@ import json
 from collections import Counter, defaultdict
 
 from history.calls import NO_STATUS_SECONDS, OK
-from history.faults import FULL, GONE, LOST, STUCK
+from history.faults import FORK_SERVER, FULL, GONE, LOST, STUCK
 
-SLACK_SECONDS = 2.5  # how long after a fault, a deadline or a cancellation its effect may still show, on a busy machine
 CANCEL_SECONDS = 0.5  # a cancellation's way to the worker
+CALLER_SECONDS = 1.0  # how late a caller on a busy machine sees its own deadline or cancellation
+ARRIVAL_SECONDS = 0.5  # a call's way to the server, which counts its deadline from there
+CLOCK_SECONDS = 0.05  # how early a deadline of gRPC's may end
+SERVICE_SECONDS = 0.5  # more than any answer takes that a deadline is set for
 EXPIRED_SECONDS = 0.01  # between the worker's look at the clock and the handler's
+NEXT_CALL_SECONDS = 1.0  # between the loss of a sequence's worker and the sequence's next call, which is told
+RUNS = 2  # of a call at most: a lost worker's is run once more
 DEADLINE = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "DEADLINE_EXCEEDED"}
 BY_EFFECT = {
-    LOST: {"WORKER_LOST", "POISON_REQUEST", "SEQUENCE_LOST"},
-    STUCK: {"RESPONSE_TIMEOUT", "WORKER_LOST", "POISON_REQUEST", "DEADLINE_EXCEEDED"},
     GONE: {"MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "DRAINING", "NO_WORKERS", "NO_WORKER", "UNAVAILABLE"},
     FULL: {"QUEUE_FULL", "NO_WORKER"},
 }
 RUN_AGAIN = {"deeds", "guest"}  # the models without streams and sequences
+SEQUENCES = {"totals"}
 NEVER_RUN = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "QUEUE_FULL", "NO_WORKERS", "MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "DRAINING"}
 
 
@@ -25,14 +29,17 @@ def violations(calls, faults, journal):
     by_model = defaultdict(list)
     for fault in faults:
         by_model[fault.model].append(fault)
-    runs = defaultdict(list)
+    runs, batches = defaultdict(list), defaultdict(set)
     for line in journal:
         request_id, at, remaining = json.loads(line)
         runs[request_id].append((at, remaining))
+        batches[at].add(request_id)
+    refused = {call.id for call in calls if call.kind == "refused"}
+    repeated = {at for at, ids in batches.items() if ids & refused}  # the worker itself runs the others of the batch again
     return [
         f"{_described(call)}: {problem}; {call.message[:200]}"
         for call in calls
-        for problem in _problems(call, by_model[call.model], runs[call.id])
+        for problem in _problems(call, by_model[call.model], runs[call.id], repeated)
     ]
 
 
@@ -40,44 +47,85 @@ def _described(call):
     return f"{call.kind} {call.id} ({call.dialect}, {call.model}) {call.outcome} after {call.end - call.begin:.2f} s"
 
 
-def _problems(call, faults, runs):
+def _problems(call, faults, runs, repeated):
+    times = [at for at, _ in runs if at not in repeated]
     yield from call.problems
+    yield from _late(call)
     if not call.outcome or call.end - call.begin >= NO_STATUS_SECONDS:
         yield "it has no status"
-    if call.outcome not in _allowed(call, faults):
-        yield "nothing explains this status"
-    if call.end > call.begin + call.timeout + SLACK_SECONDS:
-        yield f"its deadline was after {call.timeout:.2f} s"
-    if call.cancelled_at and call.end > call.cancelled_at + SLACK_SECONDS:
-        yield "it went on after it was cancelled"
-    lost = any(LOST in fault.effects for fault in _during(call, faults))
-    if call.outcome in NEVER_RUN and runs and not lost:  # lost: it was run, and waited for its second time
+    if call.outcome not in _allowed(call, faults, times or [at for at, _ in runs]):
+        yield f"nothing explains this status; the handler ran it {len(runs)} times"
+    if call.outcome in NEVER_RUN and not _all_lost(call, faults, times):  # else it waited for its second time
         yield f"the handler ran it, {len(runs)} times"
     if call.outcome == OK and not runs:
         yield "the handler never saw it"
+    if call.kind != "session" and (len(times) > (1 if call.model in SEQUENCES else RUNS) or not _all_lost(call, faults, times[:-1])):
+        yield f"the handler ran it {len(times)} times"
     for at, remaining in runs:
-        if remaining < -EXPIRED_SECONDS:
-            yield f"the handler got it {-remaining:.3f} s after its deadline"
+        if remaining < -EXPIRED_SECONDS or at > call.begin + call.timeout + ARRIVAL_SECONDS:
+            yield f"the handler got it {max(-remaining, at - call.begin - call.timeout):.3f} s after its deadline"
         if call.cancelled_at and at > call.cancelled_at + CANCEL_SECONDS and call.outcome == "CANCELLED":
             yield f"the handler got it {at - call.cancelled_at:.2f} s after its caller had left"
 
 
-def _allowed(call, faults):
-    allowed = {OK} if call.kind not in ("poison", "refused") else {"INVALID_INPUT", "INVALID_ARGUMENT"} if call.kind == "refused" else set()
-    if call.kind == "poison":
-        allowed |= BY_EFFECT[LOST] | BY_EFFECT[STUCK]
+def _late(call):
+    """Say when a call ended too late, or too early for its deadline to be why."""
+    left = call.begin + call.timeout - call.end
+    if left < -CALLER_SECONDS:
+        yield f"its deadline was after {call.timeout:.2f} s"
+    if call.cancelled_at and call.end > call.cancelled_at + CALLER_SECONDS:
+        yield "it went on after it was cancelled"
+    if call.outcome in DEADLINE and left > (SERVICE_SECONDS if call.outcome == "WOULD_MISS_DEADLINE" else CLOCK_SECONDS):
+        yield f"{left:.2f} s were left"
+
+
+def _allowed(call, faults, times):
+    allowed = {OK}
+    if call.kind in ("poison", "refused"):
+        allowed = {"INVALID_INPUT", "INVALID_ARGUMENT"} if call.kind == "refused" else set()
     if call.cancelled_at:
         allowed.add("CANCELLED")
     if call.timeout < NO_STATUS_SECONDS:
         allowed |= DEADLINE
-    effects = [effect for fault in _during(call, faults) for effect in fault.effects]
-    if call.model in RUN_AGAIN and call.timeout == NO_STATUS_SECONDS and effects.count(LOST) == 1 and STUCK not in effects:
-        effects.remove(LOST)  # it was run again, alone
-    return allowed.union(*(BY_EFFECT[effect] for effect in effects))
+    for fault in faults:
+        if fault.begin <= call.end and call.begin <= fault.end:
+            allowed = allowed.union(*(BY_EFFECT.get(effect, ()) for effect in fault.effects))
+    return allowed | (_of_a_sequence(call, faults) if call.model in SEQUENCES else _of_lost_workers(call, faults, times))
 
 
-def _during(call, faults):
-    return [fault for fault in faults if fault.begin <= call.end and call.begin <= fault.end + SLACK_SECONDS]
+def _of_a_sequence(call, faults):
+    """Return what a call of a sequence may be told of its worker, which may have ended since the call before it."""
+    lost = any(LOST in fault.effects and fault.begin <= call.end and call.begin <= fault.end + NEXT_CALL_SECONDS for fault in faults)
+    return {"SEQUENCE_LOST"} if lost else set()
+
+
+def _of_lost_workers(call, faults, times):
+    """Return what a call may be told of the workers that ran it at these times: each must have ended, and after it began."""
+    told = set()
+    if not times:
+        return told
+    if any(STUCK in fault.effects and fault.begin <= call.end and times[-1] <= fault.end for fault in faults):
+        told.add("RESPONSE_TIMEOUT")
+    if _all_lost(call, faults, times):
+        blameless = any(fault.what == FORK_SERVER and fault.begin <= call.end and call.begin <= fault.end for fault in faults)
+        if blameless or call.model not in RUN_AGAIN or call.timeout < NO_STATUS_SECONDS or call.cancelled_at:
+            told.add("WORKER_LOST")
+        if len(times) == RUNS and _all_lost(call, [fault for fault in faults if fault.what != FORK_SERVER], times):
+            told.add("POISON_REQUEST")
+    return told | {"WORKER_LOST"} if told and call.dialect == "torchserve" else told  # it has one text for all
+
+
+def _all_lost(call, faults, times):
+    """Whether a worker ended for each of a call's runs, each another one, before the next of them or the call's end."""
+    losses = sorted((fault for fault in faults if LOST in fault.effects), key=lambda fault: fault.end)
+    if call.kind == "poison":
+        losses *= RUNS  # it does that each time it is run
+    for at, following in zip(times, [*times[1:], call.end], strict=False):
+        loss = next((fault for fault in losses if at <= fault.end and fault.begin <= following), None)
+        if loss is None:
+            return False
+        losses.remove(loss)
+    return True
 
 
 def summary(calls, faults):

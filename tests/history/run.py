@@ -29,6 +29,7 @@ CALLERS = 16
 QUEUE_SIZE = 40
 BURST = 70
 FAULT_SECONDS = (0.2, 0.8)  # between two faults
+MOVING_SAMPLES = 15  # in a row in which requests are between the queue and the workers: more were counted wrongly
 WORKERS = {"deeds": 3, "parts": 2, "tokens": 1, "awaits": 1, "totals": 2, "guest": 1}
 STREAMING = ["parts", "tokens", "awaits"]
 ROOM = {
@@ -104,7 +105,7 @@ class World:
         """Return the history when the time is over and every call has ended."""
         self._ends = monotonic() + seconds
         client = Client(self.server.inference, self._chance)
-        faults = Faults(management, self._chance, self._archives, client)
+        faults = Faults(self.server, management, self._chance, self._archives, client)
         async with asyncio.TaskGroup() as group:
             for work in [self._burst(client, faults), *(self._call_on(client) for _ in range(CALLERS))]:
                 group.create_task(work)
@@ -189,13 +190,18 @@ class World:
             return [sample for family in text_string_to_metric_families(page.read().decode()) for sample in family.samples]
 
     async def _watch_metrics(self, unequal):
-        """Add up, again and again: what was accepted is answered or in flight, at any time."""
+        """Add up, again and again: what was accepted is answered or in flight, and that waits or is with a worker, or is just between."""
+        moving = Counter()
         while monotonic() < self._ends:
             samples = await asyncio.to_thread(self._metrics)
-            accepted = _values(samples, "servegrpc_accepted_requests_total")
-            there = _values(samples, "servegrpc_requests_total") + _values(samples, "servegrpc_in_flight_requests")
+            accepted, in_flight = (_values(samples, f"servegrpc_{name}") for name in ("accepted_requests_total", "in_flight_requests"))
+            there = _values(samples, "servegrpc_requests_total") + in_flight
             unequal += [f"{key}: {accepted[key]} accepted, {there[key]} in all" for key in accepted if accepted[key] != there[key]]
-            await asyncio.sleep(0.5)
+            held = _values(samples, "servegrpc_queued_requests") + _values(samples, "servegrpc_running_requests")
+            for key in accepted:
+                moving[key] = moving[key] + 1 if in_flight[key] != held[key] else 0
+            unequal += [f"{key}: {in_flight[key]} in flight, {held[key]} held" for key in accepted if moving[key] == MOVING_SAMPLES]
+            await asyncio.sleep(0.2)
 
     def _wrong_metrics(self, calls):
         """Hold the metrics against each other and against the history, for the models that were there all the time."""

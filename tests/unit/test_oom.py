@@ -46,10 +46,19 @@ def test_one_kill_explains_one_end(write):
     """The counter has gone up by one since the start → one end is explained by it, and no second one."""
     file = write("memory.events", "oom_kill 3\n")
     kills = OomKills(file)
-    assert not kills.take()
+    assert not kills.take(True)
     file.write_text("oom_kill 4\n")
-    assert kills.take()
-    assert not kills.take()
+    assert kills.take(True)
+    assert not kills.take(True)
+
+
+def test_kill_of_another_process(write):
+    """A worker ends by itself after the counter has gone up → that was another process, and explains no later end."""
+    file = write("memory.events", "oom_kill 3\n")
+    kills = OomKills(file)
+    file.write_text("oom_kill 4\n")
+    assert not kills.take(False)
+    assert not kills.take(True)
 
 
 def test_counter_that_goes_away(write):
@@ -57,9 +66,9 @@ def test_counter_that_goes_away(write):
     file = write("memory.events", "oom_kill 3\n")
     kills = OomKills(file)
     file.unlink()
-    assert not kills.take()
+    assert not kills.take(True)
 
 
 def test_counter_of_this_machine():
     """The real counter → it can be read, and nothing has been killed since."""
-    assert not OomKills().take()
+    assert not OomKills().take(True)

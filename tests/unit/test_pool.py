@@ -287,23 +287,21 @@ def test_drain(serving):
     assert [caller[name] for name in "abc"] == [["OK"]] * 3
 
 
+def test_stopped_while_loading(make):
+    """A version goes while one of two workers loads → that one has no time to end, since nobody waits for it; the other one has."""
+    pool, engine = make()
+    pool.scale(2)
+    engine.workers[0].become_ready()
+    pool.drain()
+    assert [worker.grace_seconds for worker in engine.workers] == [10, 0]
+
+
 def test_drain_without_workers(make):
     """A version without workers is unregistered → it is unloaded at once."""
     pool, _ = make()
     pool.scale(0)
     pool.drain()
     assert pool.state is State.UNLOADED
-
-
-def test_drain_loses_its_worker(serving):
-    """The last worker is lost while it drains → what waits is answered, and nothing is started."""
-    pool, engine, (worker,) = serving(1)
-    caller = Caller(pool)
-    caller.submit("a", "b", "c")
-    pool.drain()
-    worker.exit("signal 9 (SIGKILL)")
-    assert [caller[name] for name in "abc"] == [["WORKER_LOST"], ["DRAINING"], ["DRAINING"]]
-    assert (pool.state, engine.live) == (State.UNLOADED, [])
 
 
 def test_kill(serving):
@@ -446,9 +444,8 @@ def test_nothing_is_lost_from_the_count(serving):
 
     def counts():
         accepted, in_flight, replies = pool.stats.requests()
-        held = sum(hand_over.left for record in pool.records() for hand_over in record.in_flight.values())
         assert accepted == in_flight + sum(replies.values())
-        assert in_flight == len(pool.queue) + held
+        assert in_flight == len(pool.queue) + sum(record.running for record in pool.records())
         return accepted, in_flight, replies
 
     caller.submit("a", "b", "c")
@@ -471,6 +468,39 @@ def test_nothing_is_lost_from_the_count(serving):
         counts()
     assert counts() == (7, 0, {Code.OK: 4, Code.CANCELLED: 2, Code.DEADLINE_EXCEEDED: 1})
     assert pool.stats.refused == {"QUEUE_FULL": 1}
+
+
+def test_own_deadline(make):
+    """Requests with deadlines of their own wait behind a long one, run, or have been answered → those that wait are told, at that time."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, max_queue_size=10)
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    caller = Caller(pool)
+    deadline = monotonic() + 60
+    caller.submit("running", "next", "waiting", deadline=deadline, expires=True)
+    caller.submit("other", "waiting too")
+    assert [when for when, _ in timer.calls].count(deadline) == 3
+    timer.run()
+    assert (caller["waiting"], len(pool.queue)) == (["DEADLINE_EXPIRED"], 2)
+    while engine.workers[0].batches:
+        engine.workers[0].answer()
+    assert [caller[name] for name in ("running", "next", "other", "waiting too")] == [["OK"]] * 4
+
+
+def test_callers_that_leave_for_their_deadline(serving):
+    """Callers leave at their deadline, while their requests wait and while they run → counted as DEADLINE_EXCEEDED, others as CANCELLED."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("running", "waiting", deadline=monotonic() + 60)
+    caller.submit("third", "left")
+    for name in ("running", "waiting", "third"):
+        caller.requests[name].deadline = monotonic()
+    for name in caller.requests:
+        pool.cancel(caller.requests[name])
+    while worker.batches:
+        worker.answer()
+    assert pool.stats.requests() == (4, 0, {Code.DEADLINE_EXCEEDED: 3, Code.CANCELLED: 1})
 
 
 def test_wasted_batches(serving):

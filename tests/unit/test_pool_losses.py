@@ -1,5 +1,6 @@
 """Workers that are lost or take too long, with the fake engine: who is run again, who is answered how, and when another starts."""
 
+import math
 from time import monotonic
 
 import pytest
@@ -155,15 +156,60 @@ def test_cancelled_while_it_waits_to_run_again(make):
     assert (sent(engine.workers[1]), caller["a"]) == ([], [])
 
 
-def test_no_worker_to_run_it_again(serving):
-    """The last worker of a version that drains is lost → what it ran is told WORKER_LOST: nothing is started for it."""
-    pool, _, (worker,) = serving(1)
+@pytest.mark.parametrize("drain", ["drain", "scale to 0"])
+def test_last_worker_lost_while_draining(serving, drain):
+    """The last worker of a version that drains is lost → another one finishes what it ran and what waits; then it goes."""
+    pool, engine, _ = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.drain() if drain == "drain" else pool.scale(0)
+    another = lose(engine)
+    for _ in "abc":
+        another.answer()
+    assert [caller[name] for name in "abc"] == [["OK"]] * 3
+    assert another.stopped
+    another.exit()
+    assert (pool.state, engine.live, pool.unfinished) == (State.UNLOADED if drain == "drain" else State.ACTIVE, [], 0)
+
+
+def test_no_worker_to_run_it_again(make):
+    """The last worker of a version that drains is lost, and none can be started → it is told WORKER_LOST, and counted as unfinished."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    engine.workers[0].become_ready()
     caller = Caller(pool)
     caller.submit("a")
     pool.drain()
-    worker.exit("signal 11 (SIGSEGV)")
+    fail(pool, engine)
     assert caller["a"] == ["WORKER_LOST"]
     assert caller.errors["a"].metadata["cause"] == "signal 11 (SIGSEGV)"
+    assert (pool.state, pool.unfinished, len(engine.workers)) == (State.UNLOADED, 1, MAX_FAILURES)
+
+
+def test_cancelled_while_draining_without_a_worker(make):
+    """The caller leaves whose request alone keeps a version that drains, while its next worker is due → the version is unloaded."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    caller = Caller(pool)
+    engine.workers[0].become_ready()
+    caller.submit("a")
+    pool.drain()
+    engine.workers[0].exit("signal 11 (SIGSEGV)")
+    engine.workers[1].exit("signal 11 (SIGSEGV)")
+    assert (pool.state, engine.live, caller["a"]) == (State.DRAINING, [], [])
+    pool.cancel(caller.requests["a"])
+    assert pool.state is State.UNLOADED
+
+
+def test_killed_while_it_runs(serving):
+    """The grace is over and what runs is killed → nothing is started for it."""
+    pool, engine, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.kill()
+    worker.exit()
+    assert (caller["a"], caller["c"], len(engine.workers)) == (["WORKER_LOST"], ["DRAINING"], 1)
+    assert (pool.state, pool.unfinished) == (State.UNLOADED, 3)
 
 
 def test_loss_of_a_batch_not_started(serving):
@@ -228,17 +274,61 @@ def test_failed_can_be_drained(make):
     assert pool.state is State.UNLOADED
 
 
-def test_repeated_losses(serving):
+def test_repeated_losses(make):
     """Worker after worker is lost without an answer → after the last allowed failure the version has failed."""
-    pool, engine, _ = serving(1)
-    pool.scale(MAX_FAILURES)
-    for worker in engine.workers[1:]:
-        worker.become_ready()
-    for number, worker in enumerate(list(engine.workers), 1):
-        assert pool.state is not State.FAILED, f"after {number} losses"
-        worker.exit("signal 11 (SIGSEGV)")
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    fail(pool, engine, times=MAX_FAILURES - 1)
+    assert pool.state is State.LOADING
+    fail(pool, engine, times=1)
     assert pool.state is State.FAILED
     assert pool.cause.endswith("ended: signal 11 (SIGSEGV).")
+
+
+def test_many_lost_at_once(serving):
+    """Six workers are lost together, before any answer → one failure of the version: all are started again at once, and it serves."""
+    pool, engine, workers = serving(6)
+    for worker in workers:
+        worker.exit("signal 9 (SIGKILL)")
+    assert (pool.state, len(engine.live), pool._crew.restarts.failures) == (State.LOADING, 6, 1)
+    for worker in engine.live:
+        worker.become_ready()
+    assert pool.state is State.ACTIVE
+
+
+def test_losses_by_poison(make):
+    """Requests end their workers twice each, and nothing is answered meanwhile → each counts once: not before the fifth all are refused."""
+    pool, engine = make(timer=ManualTimer())
+    pool.scale(1)
+    caller = Caller(pool)
+    engine.workers[0].become_ready()
+    for number in range(MAX_FAILURES - 1):
+        caller.submit(str(number))
+        for _ in range(2):
+            engine.workers[-1].exit("signal 11 (SIGSEGV)")
+            pool._crew.restarts.at = 0.0
+            pool.reconcile()
+            engine.workers[-1].become_ready()
+        assert caller[str(number)] == ["POISON_REQUEST"]
+    caller.submit("harmless")
+    engine.workers[-1].answer()
+    assert (pool.state, caller["harmless"]) == (State.ACTIVE, ["OK"])
+
+
+def test_losses_by_time_out(make):
+    """Handlers hang, one after the other → the version never fails for it: each caller has been told."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, response_timeout_seconds=0)
+    pool.scale(1)
+    caller = Caller(pool)
+    for number in range(2 * MAX_FAILURES):
+        engine.workers[-1].become_ready()
+        caller.submit(str(number))
+        timer.run()
+        engine.workers[-1].exit()
+        assert caller[str(number)] == ["RESPONSE_TIMEOUT"]
+    assert (pool.state, len(engine.live)) == (State.LOADING, 1)
 
 
 def test_an_answer_ends_a_row_of_losses(serving):
@@ -408,6 +498,23 @@ def test_losses_for_a_time(make):
 
 
 # --- time-outs
+
+
+def test_startup_timeout_counts_from_the_fork(make):
+    """A worker could not be forked for long, since what it is forked from was not up → its time to load has not begun."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer, startup_timeout_seconds=60)
+    pool.scale(1)
+    (worker,) = engine.workers
+    worker.started = math.inf
+    timer.run()
+    worker.started = monotonic() - 50
+    timer.run()
+    assert worker.killed == ""
+    assert 9 < timer.calls[-1][0] - monotonic() <= 10
+    worker.started = monotonic() - 61
+    timer.run()
+    assert worker.killed == "took longer than the startup timeout of 60 s to load its handler"
 
 
 def test_startup_timeout(make):

@@ -1,7 +1,7 @@
 """What a pool does with the requests of sequences when workers, callers and the sequences themselves come and go."""
 
 import pytest
-from fakes import Caller, sent
+from fakes import Caller, ManualTimer, sent
 
 from servegrpc.core.request import Request
 from servegrpc.core.worker import WorkerRecord
@@ -70,19 +70,43 @@ def test_lost_while_a_first_request_runs(serving):
     assert len(pool.sequences) == 0
 
 
-def test_no_worker_took_the_first_request(serving):
-    """The last worker ends before it took the first request of a sequence → that is refused, and the next one begins it later."""
-    pool, engine, (worker,) = serving(1)
+def test_no_worker_took_the_first_request(make):
+    """Workers end before one took the first request of a sequence → that is refused at last, and the sequence can go on later."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer)
+    pool.scale(1)
+    engine.workers[0].become_ready()
     caller = Caller(pool)
     caller.submit("x", "y")
     caller.submit("a", sequence=pool.sequence("s"))
     pool.scale(0)
-    worker.exit("signal 9 (SIGKILL)")
-    assert caller["a"]
+    while engine.live:
+        engine.live[0].exit("signal 9 (SIGKILL)")
+        pool._crew.restarts.at = 0.0
+        pool.reconcile()
+    assert caller["a"] == ["MODEL_LOAD_FAILED"]
+    timer.run()  # the cool-down is over
     pool.scale(1)
     engine.workers[-1].become_ready()
     caller.submit("b", sequence=pool.sequence("s"))
     assert sent(engine.workers[-1]) == [["b"]]
+
+
+def test_scaled_down(serving):
+    """Two of three workers hold sequences, and two are asked for, then one → first the one without goes, though it is the oldest."""
+    pool, engine, workers = serving(3)
+    caller = Caller(pool)
+    caller.submit("a", sequence=pool.sequence("s", start=True))
+    caller.submit("b", sequence=pool.sequence("t", start=True))
+    oldest, *holders = workers
+    assert not oldest.batches
+    for worker in holders:
+        worker.answer()
+    pool.scale(2)
+    assert [worker.stopped for worker in workers] == [True, False, False]
+    pool.scale(1)
+    assert [worker.stopped for worker in workers] == [True, False, True]
+    assert (len(engine.live), len(pool.sequences)) == (3, 1)
 
 
 def test_end_and_start_on_one_stream(serving):
