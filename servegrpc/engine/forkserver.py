@@ -105,8 +105,6 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._thread.join()
-        self._socket.close()
-        self._selector.close()
 
     def _read(self) -> None:
         there = True
@@ -125,6 +123,8 @@ class ForkServer:
         for fork in left:
             self._forget(fork)
             fork.on_end(None if self._has_forked else self._process.returncode)  # one that never got up is at fault itself
+        self._socket.close()
+        self._selector.close()
 
     def _read_message(self) -> bool:
         """Take what the fork server says; returns False when it has ended."""

@@ -21,6 +21,7 @@ BY_EFFECT = {
 }
 RUN_AGAIN = {"deeds", "guest"}  # the models without streams and sequences
 SEQUENCES = {"totals"}
+LIVE = {"tokens", "awaits"}  # whose workers take requests at any time: of those lost with one nobody knows which had begun
 NEVER_RUN = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "QUEUE_FULL", "NO_WORKERS", "MODEL_NOT_FOUND", "VERSION_NOT_FOUND", "DRAINING"}
 
 
@@ -102,6 +103,8 @@ def _of_a_sequence(call, faults):
 def _of_lost_workers(call, faults, times):
     """Return what a call may be told of the workers that ran it at these times: each must have ended, and after it began."""
     told = set()
+    if not times and call.model in LIVE:
+        times = [call.begin]
     if not times:
         return told
     if any(STUCK in fault.effects and fault.begin <= call.end and times[-1] <= fault.end for fault in faults):

@@ -10,7 +10,7 @@ from time import monotonic
 import psutil
 
 LOST, STUCK, GONE, FULL = "lost", "stuck", "gone", "full"  # a worker ends, or does not answer; a version is not there; the queue is full
-MODELS = ("deeds", "parts", "totals", "guest")
+MODELS = ("deeds", "parts", "tokens", "awaits", "totals", "guest")
 VERSIONS = ("1.0", "2.0")
 FORK_SERVER = "SIGKILL for the fork server"
 
