@@ -107,14 +107,12 @@ class ForkServer:
         self._thread.join()
 
     def _read(self) -> None:
-        there = True
-        while there:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._socket:
-                    there = self._read_message()
-                else:  # a worker has ended: how, comes from the fork server, if it is not stuck
-                    self._selector.unregister(key.fd)
-                    self._timer.call_at(monotonic() + STATUS_SECONDS, partial(self._end, key.data, UNTOLD))
+        try:
+            while self._read_events():
+                pass
+        except Exception:  # a fault of ours must not leave the workers' callers waiting for ever
+            log.exception("fork server cannot be followed; killing it")
+            self._process.kill()
         self._process.wait()
         with self._lock:
             self._ended = True
@@ -125,6 +123,17 @@ class ForkServer:
             fork.on_end(None if self._has_forked else self._process.returncode)  # one that never got up is at fault itself
         self._socket.close()
         self._selector.close()
+
+    def _read_events(self) -> bool:
+        """Wait for something to happen, and note it; returns False when the fork server has ended."""
+        there = True
+        for key, _ in self._selector.select():
+            if key.fileobj is self._socket:
+                there = self._read_message()
+            elif key.data in self._forks:  # a worker has ended: how, comes from the fork server, if it is not stuck, or came just now
+                self._selector.unregister(key.fd)
+                self._timer.call_at(monotonic() + STATUS_SECONDS, partial(self._end, key.data, UNTOLD))
+        return there
 
     def _read_message(self) -> bool:
         """Take what the fork server says; returns False when it has ended."""
