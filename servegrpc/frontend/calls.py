@@ -25,6 +25,8 @@ from servegrpc.wire.scan import Route
 from servegrpc.wire.status import encode_status, short
 
 DETAILS_KEY = "grpc-status-details-bin"
+PRIORITY = "servegrpc-priority"  # a header
+LONGEST_PRIORITY = 10  # digits
 NOT_FORWARDED = ("user-agent", "authorization")
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 SEQUENCE_ID, SEQUENCE_START, SEQUENCE_END = "ts_request_sequence_id", "ts_request_sequence_start", "ts_request_sequence_end"  # headers
@@ -52,6 +54,16 @@ def forwarded_headers(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tupl
     return tuple(kept.items())
 
 
+def priority_of(headers: Iterable[tuple[str, str]]) -> int:
+    """Return the priority that a call's headers ask for: 1 is the highest, 0 none. Raises InvalidInput."""
+    for key, value in headers:
+        if key == PRIORITY:
+            if not (value.isascii() and value.isdecimal() and len(value) < LONGEST_PRIORITY):
+                raise InvalidInput(f"the header {PRIORITY} must be a whole number of at least 0, and is {value[:20]!r}.", field=PRIORITY)
+            return int(value)
+    return 0
+
+
 def submit(
     registry: ModelRegistry,
     dialect: Dialect,
@@ -68,16 +80,17 @@ def submit(
 ) -> Pump | None:
     """Send a call's request through its model's queue; when the caller leaves while it waits, it never reaches a handler.
 
-    `headers` are added to those of the call. A request with a `sequence_id` is of that sequence: `sequence_start` begins it anew, None
-    if there is none, and `sequence_end` ends it afterwards. Returns the pool's `pump` when it should wait until all that has arrived is
-    queued. Raises ServeError for what the server refuses.
+    `headers` are added to those of the call; one of them says the priority, where the request does not. A request with a `sequence_id` is
+    of that sequence: `sequence_start` begins it anew, None if there is none, and `sequence_end` ends it afterwards. Returns the pool's
+    `pump` when it should wait until all that has arrived is queued. Raises ServeError for what the server refuses.
     """
     call.model_name, call.request_id = route.model_name, route.request_id or new_request_id()
     version = registry.get(route.model_name, route.model_version)
     pool = version.pool
     deadline = call.deadline if timeout_seconds == math.inf else min(call.deadline, monotonic() + timeout_seconds)
     sent_on, expires = forwarded_headers(call.metadata) + headers, timeout_seconds < math.inf
-    request = Request(raw, dialect, call.request_id, call.answer, deadline, sent_on, priority=priority, expires=expires)
+    rank = priority or (priority_of(sent_on) if sent_on else 0)
+    request = Request(raw, dialect, call.request_id, call.answer, deadline, sent_on, priority=rank, expires=expires)
     if sequence_id:
         begin_in_sequence(pool, request, sequence_id, start=sequence_start, end=sequence_end)
     elif dialect is Dialect.OPEN_INFERENCE:
@@ -101,7 +114,8 @@ def submit_stream(
     pool = registry.get(route.model_name, route.model_version).pool
     deadline = min(stream.deadline, monotonic() + timeout_seconds)
     sent_on = forwarded_headers(stream.metadata) + headers
-    request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message)
+    rank = priority_of(sent_on)
+    request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message, priority=rank)
     stream.buffer_bytes = pool.settings.stream_buffer_bytes
     stream.on_room = partial(mind_reader, stream, pool, request)
     stream.on_cancel = partial(pool.cancel, request)

@@ -1,6 +1,7 @@
 """Predict, PredictStream and PredictSession through a real server."""
 
 import asyncio
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -287,3 +288,41 @@ def test_own_timeout(server, register, client, gate, streamed):
         gate.open()
         assert running.result().output["seen"]
     assert "late" not in client.predict(model, "").output["seen"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_priority(server, register, client, gate, streamed):
+    """Calls wait behind a running one, the last of them with a priority → it runs before those that the worker has not got yet."""
+    model = register("gate")
+    with ThreadPoolExecutor() as threads, grpc.insecure_channel(server.inference) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+
+        def call(name, in_flight, *metadata):
+            request = pb.PredictRequest(model_name=model, inputs={"data": encode_value("")}, request_id=name)
+            started = stub.PredictStream(request, metadata=metadata) if streamed else stub.Predict.future(request, metadata=metadata)
+            until(lambda: f'in_flight_requests{{model_name="{model}",model_version="1.0"}} {in_flight}.0' in metrics(server))
+            return started
+
+        running = threads.submit(client.predict, model, gate.path)
+        gate.wait_entered()
+        calls = [call("first", 2), call("second", 3), call("urgent", 4, ("servegrpc-priority", "1"))]
+        gate.open()
+        running.result()
+        for one in calls:
+            list(one) if streamed else one.result()
+    seen = client.predict(model, "").output["seen"]
+    assert seen.index("urgent") < seen.index("second")
+
+
+def metrics(server):
+    with urllib.request.urlopen(f"http://{server.metrics}/metrics") as page:
+        return page.read().decode()
+
+
+@pytest.mark.parametrize("priority", ["-1", "1.5", "high", "9" * 30])
+def test_wrong_priority(server, echo, priority):
+    """The header for the priority is no whole number → INVALID_INPUT naming it."""
+    with grpc.insecure_channel(server.inference) as channel:
+        stub = inference_pb2_grpc.InferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError, match="servegrpc-priority must be a whole number"):
+            stub.Predict(pb.PredictRequest(model_name=echo), metadata=[("servegrpc-priority", priority)])
