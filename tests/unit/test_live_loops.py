@@ -73,7 +73,7 @@ class Server:
             self._replies += self.message()
 
     def close(self):
-        self.channel.hang_up()
+        """Close both ends; the loop and its inbox have ended, or do so now, since nobody is there any more."""
         self._thread.join()
         self.channel.close()
         self._worker.close()
@@ -95,6 +95,11 @@ def serve():
         return servers[-1]
 
     yield serve
+    for server in servers:
+        server.channel.hang_up()
+    for thread in threading.enumerate():
+        if thread.name == "inbox":  # it may outlive its loop, and must not read what is closed
+            thread.join()
     for server in servers:
         server.close()
 
