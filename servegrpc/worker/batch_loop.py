@@ -12,11 +12,11 @@ from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import log_trace
 from servegrpc.worker.context import Context
+from servegrpc.worker.held import HOLD_SECONDS, HeldReplies
 from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
 from servegrpc.worker.runner import Runner
 
-HOLD_NANOSECONDS = 500_000  # how long the reply of one call may wait for that of the next
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
@@ -29,6 +29,7 @@ class BatchLoop:
         self.channel = channel
         self.joins = isinstance(runner.entry, Joined)
         self._waiting = threading.Lock()
+        self._held = HeldReplies()
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
@@ -48,24 +49,21 @@ class BatchLoop:
         return SERVER_GONE
 
     def _run(self, batch: Batch) -> None:
-        """Run the handler on what was handed over, and answer as it goes.
-
-        The replies of quick calls are sent together: each message wakes the server, which costs more than such a call.
-        """
+        """Run the handler on what was handed over, and answer as it goes; the replies of quick calls together."""
         outlet = LaneOutlet(self, batch)
-        replies: list[Reply] = []
         sent = now = monotonic_ns()
         for start in range(0, len(batch.items), self._batch_size):
             items = batch.items[start : start + self._batch_size]
             self.channel.mark_started(batch.lane, start + len(items))
             began = now
-            replies += self._runner.run(items, outlet, start)
+            replies = self._runner.run(items, outlet, start)
             now = monotonic_ns()
             self._times.add(began, now)
-            if now - sent > HOLD_NANOSECONDS or start + self._batch_size >= len(batch.items):
-                if replies:
-                    outlet.send(replies)
-                replies, sent = [], now
+            if now - sent > HOLD_SECONDS * 1e9 or start + self._batch_size >= len(batch.items):
+                self._held.flush(replies, outlet.send)
+                sent = now
+            elif replies:
+                self._held.keep(replies, outlet.send)
         send_metrics(self.channel, self._runner.context)
 
     def wait(self, batch: Batch, index: int, seconds: float) -> None:

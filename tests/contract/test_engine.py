@@ -279,6 +279,19 @@ def test_untouched_after_answers(start_ready, gates):
     second.open()
 
 
+def test_quick_call_before_a_slow_one(start_ready, gates):
+    """A call of a hand-over is done at once and the next one is held → the first is answered meanwhile, however quick it was."""
+    worker, events = start_ready("gate")
+    quick, slow = gates
+    worker.send(next(tickets), batch("a", "b", "c", "d", data="") + batch("e", data=slow.path))
+    quick.open()  # nobody is held there but in the fake, where each call is
+    slow.wait_entered()
+    events.wait_answers(4)
+    assert events.request_ids == ["a", "b", "c", "d"]
+    slow.open()
+    events.wait_answers(5)
+
+
 def test_more_than_one_call(start_ready):
     """A hand-over holds more requests than a batch → all are answered in order."""
     worker, events = start_ready("echo")
