@@ -67,6 +67,8 @@ class ServerConfig(BaseModel):
     cpus: int | None = Field(default=None, ge=1)  # shared by the workers of a model; None: as many as this process may use
     gpus: int | None = Field(default=None, ge=0)  # None: as many as there are
     max_message_bytes: int = Field(default=64 * 1024 * 1024, ge=1, le=LARGEST)
+    max_queue_bytes: int = Field(default=4 * 1024**3, ge=1)  # of the requests that wait, for all models together
+    max_concurrent_calls: int | None = Field(default=None, ge=1)  # that run models; None: any number
     max_streams_per_connection: int | None = Field(default=None, ge=1, le=LARGEST)  # calls of one connection at once; None: any number
     drain_seconds: float = Field(default=30.0, ge=0)
     inference_connection_age_seconds: float | None = Field(default=None, gt=0)  # then clients are asked to connect anew

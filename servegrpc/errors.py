@@ -120,6 +120,13 @@ class QueueFull(ServeError):
     reason = "QUEUE_FULL"
 
 
+class TooManyCalls(ServeError):
+    """As many calls run in the server as may."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CALLS"
+
+
 class ModelLoadFailed(ServeError):
     """The version failed to load, or failed for good later."""
 

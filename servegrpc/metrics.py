@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,8 +23,9 @@ SUFFIXES: Mapping[MetricKind, Sequence[str]] = {"counter": ("_total",), "gauge":
 class ModelMetrics(Collector):
     """Collects the metrics of all registered versions."""
 
-    def __init__(self, registry: ModelRegistry) -> None:
+    def __init__(self, registry: ModelRegistry, refused_calls: Callable[[], int] = int) -> None:
         self._registry = registry
+        self._refused_calls = refused_calls
 
     def collect(self) -> Iterator[Metric]:
         """Yield each family with one sample set per version."""
@@ -33,10 +34,13 @@ class ModelMetrics(Collector):
         in_flight = GaugeMetricFamily("servegrpc_in_flight_requests", "Requests taken in and not answered yet.", labels=MODEL)
         replies = CounterMetricFamily("servegrpc_requests", "Requests answered, by gRPC status code.", labels=(*MODEL, "code"))
         refused = CounterMetricFamily("servegrpc_refused_requests", "Requests not taken in, by reason.", labels=(*MODEL, "reason"))
+        calls = CounterMetricFamily("servegrpc_refused_calls", "Calls not taken in, since as many ran as may, whatever the model.")
+        calls.add_metric([], self._refused_calls())
         wasted = CounterMetricFamily("servegrpc_wasted_batches", "Batches run though no caller waited any more.", labels=MODEL)
         losses = CounterMetricFamily("servegrpc_worker_losses", "Workers that ended unasked.", labels=MODEL)
         running = GaugeMetricFamily("servegrpc_running_requests", "Requests that workers have.", labels=MODEL)
         queued = GaugeMetricFamily("servegrpc_queued_requests", "Requests waiting for a worker.", labels=MODEL)
+        queued_bytes = GaugeMetricFamily("servegrpc_queued_bytes", "Bytes of the requests that wait for a worker.", labels=MODEL)
         workers = GaugeMetricFamily("servegrpc_workers", "Worker processes, by state.", labels=(*MODEL, "state"))
         target = GaugeMetricFamily("servegrpc_target_workers", "Workers asked for.", labels=MODEL)
         most = GaugeMetricFamily("servegrpc_max_workers", "Workers that may be asked for when the load grows.", labels=MODEL)
@@ -55,6 +59,7 @@ class ModelMetrics(Collector):
             losses.add_metric(names, pool.stats.losses)
             dropped.add_metric(names, pool.stats.handler_metrics.dropped)
             queued.add_metric(names, len(pool.queue))
+            queued_bytes.add_metric(names, pool.queue.bytes)
             running.add_metric(names, sum(record.running for record in pool.records()))
             target.add_metric(names, pool.target)
             most.add_metric(names, version.autoscaler.max_workers)
@@ -63,7 +68,8 @@ class ModelMetrics(Collector):
                 workers.add_metric([*names, worker_state.name], states.count(worker_state))
             for one in State:
                 state.add_metric([*names, one.name], float(pool.state is one))
-        yield from (accepted, in_flight, replies, refused, wasted, losses, queued, running, workers, target, most, state, dropped)
+        yield from (accepted, in_flight, replies, refused, wasted, losses, queued, queued_bytes, running)
+        yield from (workers, target, most, state, dropped, calls)
         yield _histogram(
             "servegrpc_request_seconds", "From a request's arrival to its reply.", [(v, v.pool.stats.request_seconds) for v in versions]
         )
@@ -81,10 +87,10 @@ class ModelMetrics(Collector):
 class MetricsServer:
     """Serves the metrics over HTTP at /metrics, in Prometheus's text format."""
 
-    def __init__(self, registry: ModelRegistry, address: str) -> None:
+    def __init__(self, registry: ModelRegistry, address: str, refused_calls: Callable[[], int]) -> None:
         host, _, port = address.rpartition(":")
         collectors = CollectorRegistry()
-        collectors.register(ModelMetrics(registry))
+        collectors.register(ModelMetrics(registry, refused_calls))
         self._server, self._thread = start_http_server(int(port), host, collectors)
         self.address = f"{host}:{self._server.server_port}"
 

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from servegrpc.core.request import Request
 from servegrpc.core.sequences import LiveSequence
+from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.errors import QueueFull
 
 WorkerT = TypeVar("WorkerT")
@@ -22,10 +23,11 @@ WorkerT = TypeVar("WorkerT")
 class Backlog(Generic[WorkerT]):
     """Requests that wait: for any worker, for the one that has the state of their sequence, or to run alone."""
 
-    def __init__(self, max_queue_size: int, max_queue_bytes: float = math.inf) -> None:
+    def __init__(self, max_queue_size: int, max_queue_bytes: float = math.inf, server_bytes: WaitingBytes | None = None) -> None:
         self.max_queue_size = max_queue_size
         self.max_queue_bytes = max_queue_bytes
         self.bytes = 0  # of the payloads that wait
+        self._server_bytes = server_bytes or WaitingBytes()
         self._lock = threading.Lock()
         self._requests: deque[Request] = deque()
         self._waiting = 0  # requests in _requests that are still wanted
@@ -51,13 +53,18 @@ class Backlog(Generic[WorkerT]):
     def put(self, request: Request) -> None:
         """Queue one request, without blocking; call `assign` next.
 
-        Raises QueueFull when `max_queue_size` requests wait already, or with this one more than `max_queue_bytes` would, and LookupError
-        when its sequence has ended. Of any size one request may wait.
+        Raises QueueFull when `max_queue_size` requests wait already, or with this one more bytes would than may, here or in the whole
+        server, and LookupError when its sequence has ended. Of any size one request may wait.
         """
+        size = len(request.payload)
         with self._lock:
             self._check_room()
-            if self.bytes and self.bytes + len(request.payload) > self.max_queue_bytes:
+            if request.sequence and request.sequence.lost:
+                raise LookupError(request.sequence.id)
+            if self.bytes and self.bytes + size > self.max_queue_bytes:
                 raise QueueFull(f"requests of {self.bytes} bytes wait already", max_queue_bytes=self.max_queue_bytes)
+            self._server_bytes.take(size)
+            self.bytes += size
             if request.sequence:
                 self._put_in_sequence(request, request.sequence)
             else:
@@ -65,7 +72,11 @@ class Backlog(Generic[WorkerT]):
                 self._append(request)
                 self._waiting += 1
                 self._size += request.size
-            self.bytes += len(request.payload)
+
+    def _weigh(self, count: int) -> None:
+        """Count bytes that wait, whatever the limit, or no longer do."""
+        self.bytes += count
+        self._server_bytes.add(count)
 
     def _append(self, request: Request) -> None:
         """Put a request behind all that go before it; without a priority at the end, whatever is there."""
@@ -77,8 +88,6 @@ class Backlog(Generic[WorkerT]):
         self._requests.insert(next(behind, len(self._requests)), request)
 
     def _put_in_sequence(self, request: Request, sequence: LiveSequence) -> None:
-        if sequence.lost:
-            raise LookupError(sequence.id)
         request.waiting = True
         behind = sequence.busy or sequence.blocked
         request.held = behind or sequence.worker is not None
@@ -161,7 +170,7 @@ class Backlog(Generic[WorkerT]):
         taken = [request for request in requests if request.waiting]
         for request in taken:
             request.waiting = False
-            self.bytes -= len(request.payload)
+            self._weigh(-len(request.payload))
             self._count(request, -1)
         return taken
 
@@ -183,7 +192,7 @@ class Backlog(Generic[WorkerT]):
                     continue
                 request.waiting, request.held = True, False
                 self._requests.appendleft(request)
-                self.bytes += len(request.payload)
+                self._weigh(len(request.payload))
                 self._count(request, 1)
         return refused
 
@@ -193,7 +202,7 @@ class Backlog(Generic[WorkerT]):
             for request in requests:
                 request.waiting = request.held = True
                 self._alone.append(request)
-                self.bytes += len(request.payload)
+                self._weigh(len(request.payload))
             self._held += len(requests)
 
     def cancel(self, request: Request, *, left: bool = True) -> bool:
@@ -206,7 +215,7 @@ class Backlog(Generic[WorkerT]):
                 request.left = request.left or left
                 return False
             request.waiting = False
-            self.bytes -= len(request.payload)
+            self._weigh(-len(request.payload))
             request.payload = b""  # it may lie in the queue for a while yet
             self._count(request, -1)
             if request.sequence:
@@ -279,6 +288,7 @@ class Backlog(Generic[WorkerT]):
         """Take what fits: requests of the size `limit` in all, but always one, whatever its size."""
         source = self._requests if pinned is None else pinned
         batch: list[Request] = []
+        taken = 0  # bytes
         while source and limit > 0:
             request = source.popleft()
             if not request.waiting:
@@ -287,7 +297,7 @@ class Backlog(Generic[WorkerT]):
                 source.appendleft(request)  # it goes with the next
                 break
             request.waiting = False
-            self.bytes -= len(request.payload)
+            taken += len(request.payload)
             if request.held:
                 self._held -= 1
             else:
@@ -300,4 +310,5 @@ class Backlog(Generic[WorkerT]):
             else:
                 batch.append(request)
                 limit -= request.size
+        self._weigh(-taken)
         return batch

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from servegrpc.core.backlog import Backlog
 from servegrpc.core.request import Request
+from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.errors import QueueFull
 
 WorkerT = TypeVar("WorkerT")
@@ -54,10 +55,11 @@ class BatchQueue(Backlog[WorkerT]):
         max_queue_size: int,
         max_queue_bytes: float = math.inf,
         *,
+        server_bytes: WaitingBytes | None = None,
         only_idle: bool = False,
     ) -> None:
         """With `only_idle` no request is queued but for an idle worker, one for each (TorchServe's job tickets)."""
-        super().__init__(max_queue_size, max_queue_bytes)
+        super().__init__(max_queue_size, max_queue_bytes, server_bytes)
         self.batch_size = batch_size
         self._only_idle = only_idle
         self.max_batch_delay_seconds = max_batch_delay_seconds

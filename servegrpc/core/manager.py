@@ -5,6 +5,7 @@ Every dialect's management calls, the command line and shutdown come through her
 
 from __future__ import annotations
 
+import math
 import queue
 import re
 import threading
@@ -28,6 +29,7 @@ from servegrpc.core.registry import ModelRegistry, ModelVersion
 from servegrpc.core.requirements import PackageCache
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
+from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.core.worker import WorkerState
 from servegrpc.errors import (
     DefaultVersion,
@@ -64,6 +66,7 @@ class ModelManager:
         state: StateStore | None = None,
         packages: PackageCache | None = None,
         downloads: Downloads | None = None,
+        max_queue_bytes: float = math.inf,
     ) -> None:
         self.registry = ModelRegistry()
         self.timer = timer
@@ -76,6 +79,7 @@ class ModelManager:
         self._state = state
         self._packages = packages
         self._downloads = downloads or Downloads()
+        self._waiting_bytes = WaitingBytes(max_queue_bytes)
         self._lock = threading.Lock()
         self._scaling = threading.Lock()  # taken before `_lock`, which those who scale a pool must not hold: they publish
         self._listeners: list[Callable[[ModelChange], None]] = []
@@ -309,7 +313,7 @@ class ModelManager:
                         archive.remove()  # to register it again opens it anew
                     self._publish(version)
 
-                pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed)
+                pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed, self._waiting_bytes)
                 version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
                 self.registry.add(version)
             version.autoscaler.bound(*bounds)

@@ -23,6 +23,7 @@ from servegrpc.core.sequences import LiveSequence, SequenceTable
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
 from servegrpc.core.verdicts import NOT_BEGUN, Verdicts
+from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
 from servegrpc.errors import PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
@@ -39,6 +40,7 @@ class WorkerPool:
         slots: DeviceSlots,
         timer: Timer,
         on_change: Callable[[], None],
+        server_bytes: WaitingBytes | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -49,6 +51,7 @@ class WorkerPool:
             settings.max_batch_delay_seconds,
             settings.max_queue_size,
             settings.max_queue_bytes,
+            server_bytes=server_bytes,
             only_idle=settings.use_job_ticket,
         )
         self.sequences = SequenceTable(

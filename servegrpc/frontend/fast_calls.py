@@ -17,6 +17,7 @@ from servegrpc.errors import InvalidInput, ServeError, ServerError
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.calls import DETAILS_KEY, new_request_id
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Metadata, Method, Pump, Session
+from servegrpc.frontend.open_calls import open_calls
 from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
@@ -60,6 +61,7 @@ class _Incoming:
         "_noted",
         "_path",
         "_started",
+        "counted",
         "deadline",
         "metadata",
         "model_name",
@@ -75,6 +77,7 @@ class _Incoming:
         self.metadata: Metadata = event.invocation_metadata
         deadline = event.call_details.deadline  # wall clock; an absurd time when there is none
         self._left = self._noted = False
+        self.counted = False  # among the open calls
         self._started = monotonic()
         self.deadline: float = math.inf if deadline > NEVER else self._started + deadline - time.time()
         self.model_name = self.request_id = ""
@@ -82,6 +85,8 @@ class _Incoming:
 
     def closed(self, event: Event) -> None:
         """The call is over, or its caller has left."""
+        if self.counted:
+            open_calls.end()
         on_cancel, self.on_cancel = self.on_cancel, None
         if event.batch_operations[0].cancelled():
             self._left = True

@@ -23,9 +23,11 @@ import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # compiled, without types
 
+from servegrpc.errors import TooManyCalls
 from servegrpc.frontend.access_log import AccessLog
 from servegrpc.frontend.fast_calls import NO_FLAGS, Event, FastCall, FastStream
 from servegrpc.frontend.methods import Metadata, Method, Pump, Unary
+from servegrpc.frontend.open_calls import open_calls
 from servegrpc.reply import Reply
 
 log = structlog.get_logger()
@@ -149,7 +151,12 @@ class FastLane:
             self._ask(arrival)
         call = arrival.kind(self, arrival.path, arrival.method, event)
         event.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(NO_FLAGS),), call.closed)
-        call.begin()
+        try:
+            call.counted = open_calls.begin()
+        except TooManyCalls as error:
+            call.answer(Reply(error=error))
+        else:
+            call.begin()
 
     def post(self, call: FastCall | FastStream, reply: Reply | None) -> None:
         """Let a call send its reply; let a stream send a message or its answer, or read (None). From any thread.

@@ -19,6 +19,7 @@ from servegrpc.core.request import why_left
 from servegrpc.errors import Code, QueueFull, RequestCancelled, RequestExpired, ServeError
 from servegrpc.frontend.calls import call_note, end_call
 from servegrpc.frontend.methods import BUFFER_BYTES, Conversation, Method, ServerStream, Session, Unary
+from servegrpc.frontend.open_calls import open_calls
 from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.codecs import CODECS
@@ -93,20 +94,31 @@ class PublicCall:
 
     def run(self, method: Unary, raw: bytes) -> bytes:
         """Serve a call with one answer."""
-        self._start(lambda: method.start(self, raw))
-        reply, _ = self._waiting.get()
-        return self._close(reply)
+        with self._counted():
+            self._start(lambda: method.start(self, raw))
+            reply, _ = self._waiting.get()
+            return self._close(reply)
 
     def stream(self, method: ServerStream, raw: bytes) -> Iterator[bytes]:
         """Serve a call with one message in and any number out."""
-        with self._one_of_many():
+        with self._counted(), self._one_of_many():
             self._start(lambda: method.start(self, raw))
             yield from self._send_all()
 
     def converse(self, method: Session, requests: Iterator[bytes]) -> Iterator[bytes]:
         """Serve a call with messages both ways."""
-        with self._one_of_many():
+        with self._counted(), self._one_of_many():
             yield from self._converse(method, requests)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count the call, or refuse it when there are too many."""
+        counted = self._guarded(open_calls.begin)
+        try:
+            yield
+        finally:
+            if counted:
+                open_calls.end()
 
     @contextmanager
     def _one_of_many(self) -> Iterator[None]:

@@ -31,6 +31,7 @@ from servegrpc.frontend.devices import count_cpus, count_gpus
 from servegrpc.frontend.fast_lane import PENDING_OPTIONS, FastLane
 from servegrpc.frontend.folder import OwnFolder
 from servegrpc.frontend.interceptors import CallInterceptor
+from servegrpc.frontend.open_calls import open_calls
 from servegrpc.frontend.reflection import add_reflection
 from servegrpc.frontend.self_test import fast_lane_works
 from servegrpc.frontend.sending import sending
@@ -53,6 +54,7 @@ class Server:
     def __init__(self, config: ServerConfig) -> None:
         self._folder = OwnFolder(config.unpack_root())
         self._config = config
+        open_calls.most = config.max_concurrent_calls
         self._access_log = AccessLog(config.access_log) if config.access_log else None
         keys = prepare_key_file(config.key_file, config.token_lifetime_seconds) if config.token_authorization else None
         state = StateStore(config.state_dir) if config.state_dir else None
@@ -71,6 +73,7 @@ class Server:
             state=state,
             packages=PackageCache(config.package_root()) if config.install_requirements else None,
             downloads=Downloads(config.allowed_urls),
+            max_queue_bytes=config.max_queue_bytes,
         )
         self._health = health.HealthService(self.manager, dict.fromkeys((*INFERENCE_SERVICES, *MANAGEMENT_SERVICES)))
         self._management = management.ManagementService(self.manager)
@@ -122,7 +125,7 @@ class Server:
         self.management_address = self._listen(self._management_server, self._config.management_address)
         if self._config.metrics_address:
             try:
-                self._metrics = MetricsServer(self.manager.registry, self._config.metrics_address)
+                self._metrics = MetricsServer(self.manager.registry, self._config.metrics_address, lambda: open_calls.refused)
             except (OSError, ValueError) as error:
                 raise ServerError(f"Cannot serve metrics on {self._config.metrics_address}: {error}.") from None
             self.metrics_address = self._metrics.address

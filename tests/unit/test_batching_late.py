@@ -6,6 +6,7 @@ import pytest
 
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.request import Request
+from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.errors import QueueFull
 
 
@@ -170,3 +171,25 @@ def test_one_large_request():
     queue.put(request(payload=b"1" * 20))
     with pytest.raises(QueueFull):
         queue.put(request())
+
+
+def test_bytes_of_a_server():
+    """Two queues of one server → together they have no more bytes than may wait; but one request may, and accepted ones go back."""
+    server_bytes = WaitingBytes(10)
+    one, other = (with_workers(server_bytes=server_bytes) for _ in range(2))
+    one.put(request("a", payload=b"123456"))
+    with pytest.raises(QueueFull, match="requests of 6 bytes wait already in the whole server") as refused:
+        other.put(request("b", payload=b"12345"))
+    assert refused.value.metadata == {"server_max_queue_bytes": "10"}
+    assert (len(other), other.bytes, server_bytes.count) == (0, 0, 6)
+    other.put(request("c", payload=b"1234"))
+    one.add_worker("w")
+    ((_, taken),) = one.assign(0.0).batches
+    assert server_bytes.count == 4
+    other.put(request("d", payload=b"123456"))
+    one.put_back(taken)
+    assert server_bytes.count == 16
+    one.clear()
+    other.clear()
+    assert server_bytes.count == 0
+    other.put(request("large", payload=b"1" * 20))

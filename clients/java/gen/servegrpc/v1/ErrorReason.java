@@ -291,6 +291,15 @@ public enum ErrorReason
    * <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
    */
   ERROR_REASON_WOULD_MISS_DEADLINE(30),
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED: as many calls run in the server as may; a google.rpc.RetryInfo says when to try again.
+   * { "reason": "TOO_MANY_CALLS", "domain": "servegrpc", "metadata": { "max_concurrent_calls": "10000" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_TOO_MANY_CALLS = 31;</code>
+   */
+  ERROR_REASON_TOO_MANY_CALLS(31),
   UNRECOGNIZED(-1),
   ;
 
@@ -572,6 +581,15 @@ public enum ErrorReason
    * <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
    */
   public static final int ERROR_REASON_WOULD_MISS_DEADLINE_VALUE = 30;
+  /**
+   * <pre>
+   * RESOURCE_EXHAUSTED: as many calls run in the server as may; a google.rpc.RetryInfo says when to try again.
+   * { "reason": "TOO_MANY_CALLS", "domain": "servegrpc", "metadata": { "max_concurrent_calls": "10000" } }
+   * </pre>
+   *
+   * <code>ERROR_REASON_TOO_MANY_CALLS = 31;</code>
+   */
+  public static final int ERROR_REASON_TOO_MANY_CALLS_VALUE = 31;
 
 
   public final int getNumber() {
@@ -629,6 +647,7 @@ public enum ErrorReason
       case 28: return ERROR_REASON_REGION_NOT_FOUND;
       case 29: return ERROR_REASON_POISON_REQUEST;
       case 30: return ERROR_REASON_WOULD_MISS_DEADLINE;
+      case 31: return ERROR_REASON_TOO_MANY_CALLS;
       default: return null;
     }
   }

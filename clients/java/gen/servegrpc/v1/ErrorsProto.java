@@ -24,7 +24,7 @@ public final class ErrorsProto {
   static {
     java.lang.String[] descriptorData = {
       "\n\031servegrpc/v1/errors.proto\022\014servegrpc.v" +
-      "1*\232\010\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
+      "1*\273\010\n\013ErrorReason\022\034\n\030ERROR_REASON_UNSPEC" +
       "IFIED\020\000\022 \n\034ERROR_REASON_MODEL_NOT_FOUND\020" +
       "\001\022\"\n\036ERROR_REASON_VERSION_NOT_FOUND\020\002\022\036\n" +
       "\032ERROR_REASON_INVALID_INPUT\020\003\022\036\n\032ERROR_R" +
@@ -50,11 +50,11 @@ public final class ErrorsProto {
       "ERROR_REASON_REGION_EXISTS\020\033\022!\n\035ERROR_RE" +
       "ASON_REGION_NOT_FOUND\020\034\022\037\n\033ERROR_REASON_" +
       "POISON_REQUEST\020\035\022$\n ERROR_REASON_WOULD_M" +
-      "ISS_DEADLINE\020\036B\215\001B\013ErrorsProtoP\001Z-serveg" +
-      "rpc/clients/go/servegrpc/v1;servegrpcv1\242" +
-      "\002\003SXX\252\002\014Servegrpc.V1\312\002\014Servegrpc\\V1\342\002\030Se" +
-      "rvegrpc\\V1\\GPBMetadata\352\002\rServegrpc::V1b\006" +
-      "proto3"
+      "ISS_DEADLINE\020\036\022\037\n\033ERROR_REASON_TOO_MANY_" +
+      "CALLS\020\037B\215\001B\013ErrorsProtoP\001Z-servegrpc/cli" +
+      "ents/go/servegrpc/v1;servegrpcv1\242\002\003SXX\252\002" +
+      "\014Servegrpc.V1\312\002\014Servegrpc\\V1\342\002\030Servegrpc" +
+      "\\V1\\GPBMetadata\352\002\rServegrpc::V1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,

@@ -231,6 +231,13 @@ class ErrorReason
      * Generated from protobuf enum <code>ERROR_REASON_WOULD_MISS_DEADLINE = 30;</code>
      */
     const ERROR_REASON_WOULD_MISS_DEADLINE = 30;
+    /**
+     * RESOURCE_EXHAUSTED: as many calls run in the server as may; a google.rpc.RetryInfo says when to try again.
+     * { "reason": "TOO_MANY_CALLS", "domain": "servegrpc", "metadata": { "max_concurrent_calls": "10000" } }
+     *
+     * Generated from protobuf enum <code>ERROR_REASON_TOO_MANY_CALLS = 31;</code>
+     */
+    const ERROR_REASON_TOO_MANY_CALLS = 31;
 
     private static $valueToName = [
         self::ERROR_REASON_UNSPECIFIED => 'ERROR_REASON_UNSPECIFIED',
@@ -264,6 +271,7 @@ class ErrorReason
         self::ERROR_REASON_REGION_NOT_FOUND => 'ERROR_REASON_REGION_NOT_FOUND',
         self::ERROR_REASON_POISON_REQUEST => 'ERROR_REASON_POISON_REQUEST',
         self::ERROR_REASON_WOULD_MISS_DEADLINE => 'ERROR_REASON_WOULD_MISS_DEADLINE',
+        self::ERROR_REASON_TOO_MANY_CALLS => 'ERROR_REASON_TOO_MANY_CALLS',
     ];
 
     public static function name($value)
