@@ -6,6 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from servegrpc.core.batching import BatchQueue
 from servegrpc.core.stats import PoolStats
 from servegrpc.metrics import ModelMetrics
 
@@ -30,7 +31,7 @@ def version(name, records):
     """What the page needs of a version without workers."""
     stats = PoolStats()
     stats.handler_metrics.add(records)
-    pool = SimpleNamespace(stats=stats, queue=(), target=0, state=None, records=list)
+    pool = SimpleNamespace(stats=stats, queue=BatchQueue(1, 0.0, 1), target=0, state=None, records=list)
     return SimpleNamespace(name=name, version="1.0", pool=pool, autoscaler=SimpleNamespace(max_workers=0))
 
 
