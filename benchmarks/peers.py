@@ -145,11 +145,12 @@ class Mosec(StartedPeer):
 
     name, environment, script = "mosec", "mosec", "mosec_server.py"
     grace_seconds = 1  # it does not end once a caller has left in the middle of a request
+    timeout_ms = 60_000  # of a request; its own default is 3000, which the slower models exceed with many callers
 
     def command(self, port: int) -> list[str]:
         """See StartedPeer."""
-        flags = ["--address", "127.0.0.1", "--port", str(port), "--path", str(self.folder / f"ipc-{port}"), "--timeout", "60000"]
-        return [python(self.environment), str(HERE / "servers" / self.script), *flags]
+        flags = ["--address", "127.0.0.1", "--port", str(port), "--path", str(self.folder / f"ipc-{port}")]
+        return [python(self.environment), str(HERE / "servers" / self.script), *flags, "--timeout", str(self.timeout_ms)]
 
     def target(self, model: Model, port: int) -> Target:
         """See StartedPeer."""

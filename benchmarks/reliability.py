@@ -37,7 +37,6 @@ from benchmarks.target import SERVEGRPC, GrpcTarget, Target
 
 HERE = Path(__file__).parent
 MODEL = Model("reliable")
-PEERS = {"servegrpc": ServeGrpc, "TorchServe": TorchServe, "mosec": Mosec, "Triton": Triton}
 KILL_WORKERS, KILL_CALLERS, KILL_WORK_MS, KILLS_PER_SECOND = 4, 32, 10, 3
 OVERLOAD_WORK_MS, OVERLOAD_BATCH, OVERLOAD_DEADLINE, OVERLOAD_FACTOR = 20, 4, 0.2, 3
 LATE_SECONDS = 0.01  # a request's way to the server: its deadline there is that much later
@@ -59,6 +58,15 @@ SERVICE_CONFIG = {
 }
 
 Row = dict[str, object]
+
+
+class PlainMosec(Mosec):
+    """With its default time-out: here it says what becomes of a request that was lost or is late."""
+
+    timeout_ms = 3000
+
+
+PEERS = {"servegrpc": ServeGrpc, "TorchServe": TorchServe, "mosec": PlainMosec, "Triton": Triton}
 
 
 def main() -> None:

@@ -32,5 +32,5 @@ class HandlerWorker(mosec.Worker):
 if __name__ == "__main__":
     server = mosec.Server()
     batch_size, workers = int(os.environ["BATCH_SIZE"]), int(os.environ["WORKERS"])
-    server.append_worker(HandlerWorker, num=workers, max_batch_size=batch_size, max_wait_time=int(os.environ["DELAY_MS"]), timeout=60)
+    server.append_worker(HandlerWorker, num=workers, max_batch_size=batch_size, max_wait_time=int(os.environ["DELAY_MS"]))
     server.run()
