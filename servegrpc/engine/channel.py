@@ -183,7 +183,7 @@ class Channel:
     def send_batch(self, lane: int, ticket: int, requests: Sequence[Waiting], now: float) -> bool:
         """Send a batch on a free lane; copies every payload once. Returns whether it lies in the slab.
 
-        Raises OSError when the other end is gone.
+        Never blocks. Raises BlockingIOError when the socket is full, another OSError when the other end is gone.
         """
         heads, texts = [], []
         for request in requests:
@@ -197,7 +197,7 @@ class Channel:
         flags_at = self._flag_at(lane, 0)
         self._board[flags_at : flags_at + len(requests)] = bytes(len(requests))
         payloads = [request.payload for request in requests]
-        return self._send_items(Kind.BATCH, lane, ticket, heads + texts, payloads, self._requests[lane], 0) > 0
+        return self._send_items(Kind.BATCH, lane, ticket, heads + texts, payloads, self._requests[lane], 0, socket.MSG_DONTWAIT) > 0
 
     def send_replies(self, lane: int, replies: Sequence[Reply]) -> None:
         """Send replies by way of a lane's slab. Raises OSError when the other end is gone."""
@@ -273,16 +273,18 @@ class Channel:
         """Keep what was received last valid, whatever is received next: in the middle of a batch."""
         self._buffer = bytearray(MAX_MESSAGE_BYTES)
 
-    def _send_items(self, kind: Kind, lane: int, ticket: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int) -> int:
+    def _send_items(
+        self, kind: Kind, lane: int, ticket: int, heads: list[bytes], payloads: list[bytes], slab: Slab, start: int, flags: int = 0
+    ) -> int:
         """Send one message; returns where the next items of the lane would begin in the slab."""
         joined = b"".join(heads)
         heads_in_slab = len(joined) > MAX_HEADS_BYTES
         if not heads_in_slab and sum(map(len, payloads)) <= INLINE_BYTES:
-            self._socket.send(b"".join((HEADER.pack(kind, lane, 1, len(payloads), ticket, start, 0), joined, *payloads)))
+            self._socket.send(b"".join((HEADER.pack(kind, lane, 1, len(payloads), ticket, start, 0), joined, *payloads)), flags)
             return start
         end = slab.write(start, [joined, *payloads] if heads_in_slab else payloads)
         header = HEADER.pack(kind, lane, 0, len(payloads), ticket, start, len(joined) if heads_in_slab else 0)
-        self._socket.send(header if heads_in_slab else header + joined)
+        self._socket.send(header if heads_in_slab else header + joined, flags)
         return end
 
     def _read_items(self, message: memoryview, slab: Slab, inline: int, count: int, heads_length: int) -> list[Item]:

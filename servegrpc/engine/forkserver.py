@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,10 +86,26 @@ class ForkServer:
             if self._ended:
                 return False
             self._forks[worker_id] = fork
-        with suppress(OSError):  # then it has just ended: _read tells everyone
-            socket.send_fds(self._socket, [json.dumps({"worker_id": worker_id}).encode()], list(descriptors), socket.MSG_DONTWAIT)
+        message = json.dumps({"worker_id": worker_id}).encode()
+        try:
+            self._send(message, descriptors, socket.MSG_DONTWAIT)
+        except BlockingIOError:  # hundreds wait already
+            threading.Thread(target=self._send_later, args=(message, [*map(os.dup, descriptors)]), daemon=True).start()
+        except OSError:
+            pass  # it has just ended: _read tells everyone
         self._timer.call_at(monotonic() + self._fork_seconds, partial(self._check_forked, worker_id))
         return True
+
+    def _send(self, message: bytes, descriptors: Sequence[int], flags: int = 0) -> None:
+        rights = socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors)
+        self._socket.sendmsg([message], [rights], flags)  # `send_fds` takes flags, and drops them
+
+    def _send_later(self, message: bytes, descriptors: Sequence[int]) -> None:
+        """Send as soon as there is room, and close the descriptors."""
+        with suppress(OSError):
+            self._send(message, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def _check_forked(self, worker_id: int) -> None:
         fork = self._forks.get(worker_id)

@@ -2,6 +2,7 @@
 
 start ─► fork server forks ─► LOAD ─► LOADED → ready      (reader thread)
 send  ─► BATCH ─► REPLIES → answered                      (reader thread)
+         what a full socket does not take waits for the next word of the worker; no call blocks
 end of the process (fork server) + end of the channel → exited, once
 """
 
@@ -102,8 +103,9 @@ class ProcessWorker:
         self._free_lanes = deque(range(LANES))
         self._sent: dict[int, SentBatch] = {}  # by ticket
         self._ended_sequences: list[str] = []  # that it has not been told of
-        self._early_flags: dict[tuple[int, int], int] = {}  # of requests in `_unsent`
-        self._unsent: deque[tuple[int, Sequence[Request]]] = deque()  # of a live worker, until a lane is free
+        self._unsent: deque[tuple[int, Sequence[Request]]] = deque()  # until a lane is free and the socket has room
+        self._untold: dict[tuple[int, int], int] = {}  # flags by ticket and index, that it must be told
+        self._stopping = False  # it must be told to end, after all that
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
         self._sending = threading.Lock()  # guards the channel against use after it is closed
@@ -142,13 +144,14 @@ class ProcessWorker:
         with self._sending:
             if self._closed:
                 return False
-            if self._free_lanes:
-                self._send(ticket, batch)
-            else:
+            if self._unsent or not self._send(ticket, batch):
                 self._unsent.append((ticket, batch))
             return True
 
-    def _send(self, ticket: int, batch: Sequence[Request]) -> None:
+    def _send(self, ticket: int, batch: Sequence[Request]) -> bool:
+        """Hand over a batch; returns False when there is no room for it now. Needs the lock."""
+        if not self._free_lanes:
+            return False
         self._tell_ended()
         lane = self._free_lanes.popleft()
         sent = self._sent[ticket] = SentBatch(lane, len(batch), len(batch))
@@ -156,27 +159,48 @@ class ProcessWorker:
             in_slab = self._channel.send_batch(lane, ticket, batch, monotonic())
             if self._live and not in_slab:
                 self._free_lanes.appendleft(lane)
+        except BlockingIOError:
+            del self._sent[ticket]
+            self._free_lanes.appendleft(lane)
+            return False
         except ConnectionError:
             pass  # it has just ended; its exit says what becomes of the batch
         except Exception as error:  # noqa: BLE001 - out of memory for the slab, say: the batch must not go around for ever
             self._log.exception("batch cannot be handed over")
             sent.given_up = True
             self.kill(f"a batch could not be handed over: {error}")
+        return True
+
+    def _send_waiting(self) -> None:
+        """Hand over, and tell, what had to wait, as far as there is room now; needs the lock."""
+        while self._unsent and not self._closed and self._send(*self._unsent[0]):
+            self._unsent.popleft()
+        with suppress(OSError):
+            unsent = {ticket for ticket, _ in self._unsent}
+            for (ticket, index), flags in [*self._untold.items()]:
+                if ticket not in unsent:
+                    self._tell_flags(ticket, index, flags)
+                    del self._untold[ticket, index]
+            if self._stopping and not self._unsent and not self._closed:
+                self._channel.send(Kind.STOP, wait=False)
+                self._stopping = False
 
     def set_flags(self, ticket: int, index: int, *, left: bool = False, paused: bool = False) -> None:
         """Tell the worker about the caller of a request; a live one by a message, another by the board, since it is busy."""
-        with self._sending, suppress(OSError):
-            sent = self._sent.get(ticket)
-            flags = left * LEFT | paused * PAUSED
-            if sent is None and any(ticket == unsent for unsent, _ in self._unsent):
-                self._early_flags[ticket, index] = flags
-            if self._closed or sent is None:
-                return
-            if not self._live:
-                self._channel.set_flags(sent.lane, index, flags)
-            if self._live or index in sent.paused:  # else it waits for nothing
-                self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags}, wait=False)
-            (sent.paused.add if paused else sent.paused.discard)(index)
+        with self._sending:
+            self._untold[ticket, index] = left * LEFT | paused * PAUSED
+            self._send_waiting()
+
+    def _tell_flags(self, ticket: int, index: int, flags: int) -> None:
+        """Tell the flags of a request, unless its hand-over is answered. Raises OSError when there is no room, or no worker."""
+        sent = self._sent.get(ticket)
+        if self._closed or sent is None:
+            return
+        if not self._live:
+            self._channel.set_flags(sent.lane, index, flags)
+        if self._live or index in sent.paused:  # else it waits for nothing
+            self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags}, wait=False)
+        (sent.paused.add if flags & PAUSED else sent.paused.discard)(index)
 
     def end_sequence(self, sequence_id: str) -> None:
         """Tell the worker that no more requests of a sequence will come, when it is not busy: it may be long before it looks."""
@@ -194,9 +218,9 @@ class ProcessWorker:
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
-        with self._sending, suppress(OSError):
-            if not self._closed:
-                self._channel.send(Kind.STOP)
+        with self._sending:
+            self._stopping = True
+            self._send_waiting()
         now = monotonic()
         self._timer.call_at(now + grace_seconds, lambda: self._signal(signal.SIGTERM))
         self._timer.call_at(now + grace_seconds + KILL_AFTER_TERM_SECONDS, lambda: self._signal(signal.SIGKILL))
@@ -274,6 +298,9 @@ class ProcessWorker:
                     del self._sent[reply.ticket]
                     if not self._live:
                         self._free_lanes.append(sent.lane)
+        if self._unsent or self._untold or self._stopping:
+            with self._sending:
+                self._send_waiting()
         if self._ended_sequences and not self._sent:
             with self._sending:
                 self._tell_ended()
@@ -295,12 +322,7 @@ class ProcessWorker:
                 if message.body["lane"] in self._free_lanes:
                     raise ChannelError("it took a batch that it was not sent")
                 self._free_lanes.append(cast("int", message.body["lane"]))
-                while self._unsent and self._free_lanes and not self._closed:
-                    ticket, batch = self._unsent.popleft()
-                    self._send(ticket, batch)
-                    for index in range(len(batch)):
-                        if flags := self._early_flags.pop((ticket, index), 0):
-                            self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags})
+                self._send_waiting()
         elif message.kind is Kind.METRICS:
             records = message.body.get("records")
             self._events.measured(self._spec.worker_id, records if isinstance(records, list) else [])
@@ -330,7 +352,7 @@ class ProcessWorker:
         if status == UNTOLD:
             return "it ended, and the fork server does not say how"
         if status < 0:
-            return f"signal {-status} ({signal.Signals(-status).name})" + (OUT_OF_MEMORY if out_of_memory else "")
+            return f"signal {-status} ({_name(-status)})" + (OUT_OF_MEMORY if out_of_memory else "")
         known = ""
         if status == 0:
             known = ": it ended by itself"
@@ -341,3 +363,11 @@ class ProcessWorker:
         elif status == FORK_FAILED and not self.pid:
             known = ": it could not be forked"
         return f"exit code {status}{known}"
+
+
+def _name(number: int) -> str:
+    """Return a signal's name; the real-time ones have none of their own, but for the first and the last."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN{number - signal.SIGRTMIN:+d}"
