@@ -1,7 +1,8 @@
 """A shared-memory area for the items of one batch, written by one process and read by another.
 
 It lies in a memfd, so no `/dev/shm` limit applies; it is pre-faulted and reused, since fresh memory is several times slower to
-fill than warm memory. Items lie one after the other, each aligned to 64 bytes, so that a batch of equal tensors is one array.
+fill than warm memory. Items lie one after the other, each aligned to 64 bytes: those of one size are evenly spaced, and so are the tensors
+in requests that are alike, which a handler may have as one strided array without a copy.
 """
 
 from __future__ import annotations
