@@ -13,6 +13,7 @@ CLOCK_SECONDS = 0.05  # how early a deadline of gRPC's may end
 SERVICE_SECONDS = 0.5  # more than any answer takes that a deadline is set for
 EXPIRED_SECONDS = 0.05  # between the worker's look at the clock and the handler's
 NEXT_CALL_SECONDS = 1.0  # between the loss of a sequence's worker and the sequence's next call, which is told
+BATCH = 4  # calls in one batch at most
 RUNS = 2  # of a call at most: a lost worker's is run once more
 DEADLINE = {"DEADLINE_EXPIRED", "WOULD_MISS_DEADLINE", "DEADLINE_EXCEEDED"}
 BY_EFFECT = {
@@ -30,18 +31,36 @@ def violations(calls, faults, journal):
     by_model = defaultdict(list)
     for fault in faults:
         by_model[fault.model].append(fault)
-    runs, batches = defaultdict(list), defaultdict(set)
+    runs, batches = defaultdict(list), defaultdict(list)
     for line in journal:
         request_id, at, remaining = json.loads(line)
         runs[request_id].append((at, remaining))
-        batches[at].add(request_id)
-    refused = {call.id for call in calls if call.kind == "refused"}
-    repeated = {at for at, ids in batches.items() if ids & refused}  # the worker itself runs the others of the batch again
-    return [
-        f"{_described(call)}: {problem}; {call.message[:200]}"
-        for call in calls
-        for problem in _problems(call, by_model[call.model], runs[call.id], repeated)
+        batches[at].append(request_id)
+    kinds = {call.id: call.kind for call in calls}
+    repeated = {at for at, ids in batches.items() if _is_refused([kinds.get(one) for one in ids])}
+    problems = [(call, problem) for call in calls for problem in _problems(call, by_model[call.model], runs[call.id], repeated)] + [
+        (call, problem) for call, problem in _unnoted(calls, by_model, runs)
     ]
+    return [f"{_described(call)}: {problem}; {call.message[:200]}" for call, problem in problems]
+
+
+def _is_refused(kinds):
+    """Whether a handler refuses one of a batch before it comes to one that it does not survive: then the worker runs the others again."""
+    return next((kind for kind in kinds if kind in ("refused", "poison")), "") == "refused"
+
+
+def _unnoted(calls, by_model, runs):
+    """Find calls that a stuck worker began and did not note: those of the batch that it was just about to run, and no more."""
+    counts = Counter()
+    for call in calls:
+        if call.outcome == "RESPONSE_TIMEOUT" and not runs[call.id] and call.model not in LIVE:
+            stuck = [
+                fault for fault in by_model[call.model] if STUCK in fault.effects and fault.begin <= call.end and call.begin <= fault.end
+            ]
+            fault = next((fault for fault in stuck if counts[id(fault)] < BATCH), None)
+            if fault is None and stuck:
+                yield call, "the handler ran it 0 times, and more than a batch of such calls have this status"
+            counts[id(fault)] += 1
 
 
 def _described(call):
@@ -103,13 +122,10 @@ def _of_a_sequence(call, faults):
 def _of_lost_workers(call, faults, times):
     """Return what a call may be told of the workers that ran it at these times: each must have ended, and after it began."""
     told = set()
-    if not times and call.model in LIVE:
-        times = [call.begin]
-    if not times:
-        return told
+    noted, times = bool(times), times or [call.begin]
     if any(STUCK in fault.effects and fault.begin <= call.end and times[-1] <= fault.end for fault in faults):
         told.add("RESPONSE_TIMEOUT")
-    if _all_lost(call, faults, times):
+    if (noted or call.model in LIVE) and _all_lost(call, faults, times):
         blameless = any(fault.what == FORK_SERVER and fault.begin <= call.end and call.begin <= fault.end for fault in faults)
         if blameless or call.model not in RUN_AGAIN or call.timeout < NO_STATUS_SECONDS or call.cancelled_at:
             told.add("WORKER_LOST")

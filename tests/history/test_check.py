@@ -43,7 +43,7 @@ def told(outcome, faults=(), runs=(), *, others=(), **about):
         ("POISON_REQUEST", [KILL], [100.15, 100.2], {}),
         ("POISON_REQUEST", [KILL, FORK_SERVER_KILL], [100.1, 100.3], {}),
         ("RESPONSE_TIMEOUT", [KILL], [100.1], {}),
-        ("RESPONSE_TIMEOUT", [FREEZE], [], {}),
+        ("RESPONSE_TIMEOUT", [Fault("SIGSTOP for long", (STUCK,), "deeds", 98.0, 99.0)], [], {}),
         ("SEQUENCE_LOST", [Fault("SIGKILL", (LOST,), "totals", 95.0, 96.0)], [], {"model": "totals"}),
         ("QUEUE_FULL", [Fault("burst", (FULL,), "deeds", 98.0, 99.9)], [], {}),
         ("QUEUE_FULL", [Fault("burst", (FULL,), "deeds", 98.0, 101.0)], [100.1], {}),
@@ -78,6 +78,7 @@ def test_lies(outcome, faults, runs, about):
         ("POISON_REQUEST", [KILL, ANOTHER_KILL], [100.1, 100.3], {}),
         ("POISON_REQUEST", [Fault("exit", (LOST,), "deeds", 99.9, 100.6)], [100.1, 100.3], {"kind": "poison"}),
         ("RESPONSE_TIMEOUT", [FREEZE], [100.1], {}),
+        ("RESPONSE_TIMEOUT", [FREEZE], [], {}),
         ("SEQUENCE_LOST", [Fault("SIGKILL", (LOST,), "totals", 98.0, 99.9)], [], {"model": "totals"}),
         ("QUEUE_FULL", [Fault("burst", (FULL,), "deeds", 98.0, 101.0)], [], {}),
         ("MODEL_NOT_FOUND", [Fault("replace", (GONE,), "guest", 98.0, 101.0)], [], {"model": "guest"}),
@@ -98,3 +99,29 @@ def test_batches_with_a_refused_request():
     """A call was run three times, twice in a batch of which the handler refused another → the worker ran it again, which is right."""
     assert told("OK", [], [100.1, 100.2, 100.3], others=[["refused", 100.1, FOR_EVER], ["refused", 100.2, FOR_EVER]]) == []
     assert told("OK", [], [100.1, 100.2, 100.3], others=[["refused", 100.1, FOR_EVER]])
+
+
+def test_batch_that_ends_its_worker():
+    """A request that ends its worker stands before one that would be refused → the batch is one of its two runs; else it is not."""
+    exits = [Fault("exit", (LOST,), "deeds", 99.9, 100.6)]
+
+    def told_of(*journal):
+        calls = [
+            Call("poison", "native", "deeds", "x", BEGIN, end=END, outcome="POISON_REQUEST"),
+            Call("refused", "native", "deeds", "y", BEGIN, end=END, outcome="INVALID_INPUT"),
+        ]
+        return violations(calls, exits, [json.dumps([name, at, FOR_EVER]) for name, at in journal])
+
+    assert told_of(("y", 100.1), ("x", 100.1), ("x", 100.2), ("y", 100.2), ("x", 100.3)) == []
+    assert told_of(("y", 100.1), ("x", 100.1), ("y", 100.2), ("x", 100.2), ("x", 100.3))
+
+
+def test_batch_that_was_not_noted():
+    """A worker is stopped before its handler has noted a batch → as many calls as a batch has may be told so, and no more."""
+
+    def told_of(count):
+        calls = [Call("small", "native", "deeds", str(n), BEGIN, end=END, outcome="RESPONSE_TIMEOUT") for n in range(count)]
+        return violations(calls, [FREEZE], [])
+
+    assert told_of(4) == []
+    assert len(told_of(5)) == 1
