@@ -40,14 +40,18 @@ class Timer:
             self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._closed and (not self._calls or self._calls[0][0] > monotonic()):
-                    self._changed.wait(self._calls[0][0] - monotonic() if self._calls else None)
-                if self._closed:
-                    return
-                _, _, function = heapq.heappop(self._calls)
+        while not self._closed:
             try:
-                function()
+                self._call_next()
             except Exception:
                 log.exception("timer call failed")
+
+    def _call_next(self) -> None:
+        """Wait for the next call that is due, and make it; returns without one when it is closed."""
+        with self._changed:
+            while not self._closed and (not self._calls or self._calls[0][0] > monotonic()):
+                self._changed.wait(min(self._calls[0][0] - monotonic(), threading.TIMEOUT_MAX) if self._calls else None)
+            if self._closed:
+                return
+            _, _, function = heapq.heappop(self._calls)
+        function()

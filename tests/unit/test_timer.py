@@ -56,6 +56,14 @@ def test_failing_call(timer, calls):
     assert calls.get(timeout=5) == "next"
 
 
+@pytest.mark.parametrize("seconds", [2.0**63 / 1e6, float("inf")])
+def test_later_than_a_wait_may_be(timer, calls, seconds):
+    """A call is due in more time than a thread can wait for → those before it run."""
+    timer.call_at(monotonic() + seconds, lambda: calls.put("never"))
+    timer.call_at(monotonic() + 0.01, lambda: calls.put("soon"))
+    assert calls.get(timeout=5) == "soon"
+
+
 def test_close_drops(calls):
     """The timer is closed → what is not due never runs, and what comes later neither."""
     timer = Timer()
