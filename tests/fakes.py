@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
+from typing import Any
+from weakref import ref
 
 from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
@@ -39,7 +41,7 @@ class ManualTimer:
         self.calls: list[tuple[float, Callable[[], None]]] = []
         self.on_call: Callable[[], None] = lambda: None
 
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
+    def call_at(self, when: float, function: Callable[[], None], about: ref[Any] | None = None) -> None:
         """Keep a call."""
         self.calls.append((when, function))
         self.on_call()

@@ -121,7 +121,8 @@ class WorkerPool:
                 self.sequences.retire(request.sequence)
                 self._end_if_done(request.sequence)
             if request.expires:
-                self._timer.call_at(request.deadline, partial(self._expire, ref(request)))
+                of = ref(request)
+                self._timer.call_at(request.deadline, partial(self._expire, of), of)
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
             self._end_if_done(request.sequence)
@@ -175,7 +176,9 @@ class WorkerPool:
         """End a request that still waits at its own deadline."""
         request = of()  # none: it has ended
         if request and self.queue.cancel(request, left=False):
+            self.stats.expired += 1
             self._answer(request, Reply(error=self._verdicts.late(request, request.deadline, 0.0)))
+            self._answer_unbegun()
             if not self.target:
                 self._leave()
 

@@ -488,6 +488,15 @@ def test_own_deadline(make):
     assert [caller[name] for name in ("running", "next", "other", "waiting too")] == [["OK"]] * 4
 
 
+def test_own_deadline_of_what_was_answered(serving, timer):
+    """Requests with a deadline of their own, long after, are answered → nothing of them is kept until then."""
+    pool, _, (worker,) = serving(1)
+    for number in range(1000):
+        pool.submit(Request(b"", 0, str(number), lambda reply: None, monotonic() + 3600, expires=True))
+        worker.answer()
+    assert len(timer._calls) < 300
+
+
 def test_callers_that_leave_for_their_deadline(serving):
     """Callers leave at their deadline, while their requests wait and while they run → counted as DEADLINE_EXCEEDED, others as CANCELLED."""
     pool, _, (worker,) = serving(1)
