@@ -267,6 +267,8 @@ class WorkerPool:
         if not record.send(requests, now):
             self.queue.forget_worker(record)
             self._put_back(requests, "its worker ended")
+            if self._crew.hopeless:
+                self._give_up_waiting()  # it was the last one, and its end has been dealt with
             return False
         self.stats.last_hand_over = now
         for request in requests:
@@ -411,7 +413,7 @@ class WorkerPool:
         return self._crew.wait(done, timeout_seconds)
 
     def settled(self) -> bool:
-        """Whether there are exactly as many ready workers as asked for, or the version has failed."""
+        """Whether there are exactly as many ready workers as asked for, or the version has failed, or is unloaded."""
         return self._crew.settled()
 
     def records(self) -> list[WorkerRecord]:

@@ -186,6 +186,29 @@ def test_no_worker_to_run_it_again(make):
     assert (pool.state, pool.unfinished, len(engine.workers)) == (State.UNLOADED, 1, MAX_FAILURES)
 
 
+def test_drains_until_its_next_worker_is_due(make):
+    """The workers of a version that drains are lost twice while requests wait → it is not done before another one has answered them."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer)
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.drain()
+    for _ in range(2):
+        engine.live[0].exit("signal 11 (SIGSEGV)")
+    assert (pool.state, pool.records(), pool.settled()) == (State.DRAINING, [], False)
+    pool._crew.restarts.at = 0.0
+    timer.run()
+    another = engine.workers[-1]
+    another.become_ready()
+    while another.batches:
+        another.answer()
+    another.exit()
+    assert [caller[name] for name in "abc"] == [["OK"]] * 3
+    assert pool.settled()
+
+
 def test_cancelled_while_draining_without_a_worker(make):
     """The caller leaves whose request alone keeps a version that drains, while its next worker is due → the version is unloaded."""
     pool, engine = make(timer=ManualTimer())
@@ -240,6 +263,28 @@ def test_loss_in_the_middle_of_a_hand_over(make):
     another.answer()
     assert [caller[name] for name in "abc"] == [["OK"]] * 3
     assert [bool(caller.requests[name].lost) for name in "abc"] == [False, True, False]
+
+
+def test_fails_in_the_middle_of_a_hand_over(make):
+    """The last worker ends for the last time between two hand-overs → the second one is told too that the version has failed."""
+    timer = ManualTimer()
+    pool, engine = make(timer=timer)
+    pool.scale(1)
+    engine.workers[0].become_ready()
+    fail(pool, engine, times=MAX_FAILURES - 1)
+    pool._crew.restarts.at = 0.0
+    pool.reconcile()
+    caller = Caller(pool)
+    caller.submit("a", "b")
+
+    def meanwhile():
+        timer.on_call = lambda: None
+        engine.workers[-1].exit("signal 11 (SIGSEGV)")
+
+    timer.on_call = meanwhile  # when the response timeout of the first is set
+    engine.workers[-1].become_ready()
+    assert (pool.state, len(pool.queue)) == (State.FAILED, 0)
+    assert (caller["a"], caller["b"]) == (["WORKER_LOST"], ["MODEL_LOAD_FAILED"])
 
 
 def test_loss_while_another_serves(serving):
