@@ -60,12 +60,15 @@ class FakeEngine:
         self.workers: list[FakeWorker] = []
         self._scripts = scripts
         self._pids = count(1000)
+        self._closed = False
         self._changed = threading.Condition()
 
     def start(self, spec: WorkerSpec, events: WorkerEvents) -> FakeWorker:
         """Start a worker."""
         worker = FakeWorker(spec, events, next(self._pids))
         with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
             self.workers.append(worker)
             self._changed.notify_all()
         if self._scripts is not None:
@@ -74,6 +77,8 @@ class FakeEngine:
 
     def close(self) -> None:
         """End all workers that are left."""
+        with self._changed:
+            self._closed = True
         for worker in list(self.workers):
             worker.kill("the engine was closed")
             if worker.thread:

@@ -84,6 +84,7 @@ class ModelManager:
         self._scaling = threading.Lock()  # taken before `_lock`, which those who scale a pool must not hold: they publish
         self._listeners: list[Callable[[ModelChange], None]] = []
         self._shown: dict[tuple[str, str], ModelChange] = {}
+        self._leaving: set[ModelVersion] = set()  # out of the registry, and not unloaded yet
         self._closing = False
 
     def register(self, registration: Registration) -> ModelVersion:
@@ -151,7 +152,7 @@ class ModelManager:
                 self._state.remove(name, version)
             leaving = [self.registry.get(name, version)] if version else list(model.versions.values())
             for one in leaving:
-                self.registry.remove(one)
+                self._take_out(one)
         self._end(leaving, wait=wait)
 
     def remove_failed(self, name: str, version: str) -> None:
@@ -162,7 +163,7 @@ class ModelManager:
                 return
             if self._state:
                 self._state.remove(name, version)
-            self.registry.remove(failed)
+            self._take_out(failed)
             if self._state:
                 self._state.set_default(name, self.registry.default_version(name))
         self._end([failed], wait=True)
@@ -224,7 +225,7 @@ class ModelManager:
         deadline = monotonic() + grace_seconds
         with self._lock:
             self._closing = True
-            versions = self.registry.versions()
+            versions = [*self.registry.versions(), *self._leaving]
         self._downloads.stop.set()
         if self._packages:
             self._packages.close()
@@ -236,11 +237,13 @@ class ModelManager:
     def close(self, grace_seconds: float = 0.0) -> bool:
         """Drain, end what is left after the grace, and the engine; returns whether all was finished."""
         finished = self.drain(grace_seconds)
-        for version in self.registry.versions():
+        with self._lock:
+            versions = [*self.registry.versions(), *self._leaving]
+        for version in versions:
             version.pool.kill()
         self._engine.close()
         self.timer.close()
-        for version in self.registry.versions():
+        for version in versions:
             version.archive.remove()
         if self._state:
             self._state.close()
@@ -260,12 +263,13 @@ class ModelManager:
         except ServeError:
             with self._lock:
                 if version in self.registry.versions():
-                    self.registry.remove(version)
+                    self._take_out(version)
             self._end([version], wait=False)
             raise
 
     def _begin(self, registration: Registration) -> tuple[ModelVersion, tuple[int, int]]:
         """Open an archive and start its workers; returns the version and the bounds of their number."""
+        self._check_open()  # before the work; _add checks it again
         downloads = self._downloads.anywhere() if registration.any_url else self._downloads
         archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=downloads)
         try:
@@ -304,8 +308,7 @@ class ModelManager:
         check_workers(*bounds)
         with self._scaling:
             with self._lock:
-                if self._closing:
-                    raise Draining("The server is stopping and registers no more models.")
+                self._check_open()
                 failed = self._check_free(name, archive.model_version)
 
                 def changed() -> None:
@@ -337,6 +340,11 @@ class ModelManager:
             error.about(model_name=name, model_version=archive.model_version, archive=archive.source)
             raise
 
+    def _check_open(self) -> None:
+        """Raise Draining when the server is stopping."""
+        if self._closing:
+            raise Draining("The server is stopping and registers no more models.")
+
     def _check_free(self, name: str, number: str) -> ModelVersion | None:
         """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""
         there = self.registry.find(name, number)
@@ -353,6 +361,11 @@ class ModelManager:
         pool.wait(lambda: pool.state in gone or pool.settled(), None)  # ends: every start has a time-out, and losses lead to FAILED
         version.check_loaded()
 
+    def _take_out(self, version: ModelVersion) -> None:
+        """Remove a version from the registry; the caller ends it. Needs the lock."""
+        self.registry.remove(version)
+        self._leaving.add(version)
+
     def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
         for version in versions:
             version.pool.drain()
@@ -365,6 +378,8 @@ class ModelManager:
     def _remove_files(self, version: ModelVersion) -> None:
         version.pool.wait(version.pool.settled, None)  # ends: every batch has a time-out
         version.archive.remove()
+        with self._lock:
+            self._leaving.discard(version)
 
     def _publish_all(self, name: str) -> None:
         for version in self.registry.versions():

@@ -4,7 +4,7 @@ import sys
 import threading
 
 import pytest
-from fakes import SECONDS, FakeEngine
+from fakes import SECONDS, Caller, FakeEngine, Script
 
 from servegrpc.core.manager import subscribe
 from servegrpc.core.model import State
@@ -96,3 +96,33 @@ def test_listener_ends_with_the_present_state(make_manager, stored):
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+def test_stopped_while_a_version_leaves(make_manager, stored):
+    """A version still answers when it is unregistered, and the server ends → it waits for that answer too."""
+    engine = FakeEngine({"echo.py": Script(holds=True)})
+    manager = make_manager(engine)
+    version = manager.register(Registration(stored()))
+    caller = Caller(version.pool)
+    caller.submit("a")
+    manager.unregister("digits", wait=False)
+    assert not manager.drain(0.0)
+    engine.release()
+    assert manager.close(SECONDS)
+    assert caller["a"] == ["OK"]
+
+
+def test_killed_while_a_version_leaves(make_manager, stored):
+    """An unregistered version waits for its next worker when the grace of the server's end is over → what waits there is told."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    version = manager.register(Registration(stored(), wait=False))
+    engine.workers[0].become_ready()
+    caller = Caller(version.pool)
+    caller.submit("a", "b")
+    manager.unregister("digits", wait=False)
+    for _ in range(2):
+        engine.live[0].exit("signal 11 (SIGSEGV)")
+    assert (caller["a"], caller["b"]) == ([], [])
+    assert not manager.close(0.0)
+    assert (caller["a"], caller["b"], version.pool.state) == (["WORKER_LOST"], ["DRAINING"], State.UNLOADED)
