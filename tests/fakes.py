@@ -17,6 +17,7 @@ from weakref import ref
 
 from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
+from servegrpc.core.restarts import MAX_FAILURES
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
 
@@ -260,3 +261,13 @@ class Caller:
 
 def sent(worker):
     return [[request.request_id for request in batch] for batch in worker.batches]
+
+
+def fail(pool, engine, *, times=MAX_FAILURES, but=None):
+    """End worker after worker, without waiting for the time at which the next may start."""
+    for _ in range(times):
+        pool._crew.restarts.at = 0.0
+        pool.reconcile()
+        for worker in engine.live:
+            if worker is not but:
+                worker.exit("signal 11 (SIGSEGV)")
