@@ -6,11 +6,9 @@ Every dialect's management calls, the command line and shutdown come through her
 from __future__ import annotations
 
 import math
-import queue
 import re
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -19,9 +17,10 @@ import structlog
 
 from servegrpc.core.archive import ModelArchive, open_archive
 from servegrpc.core.autoscale import Autoscaler
+from servegrpc.core.changes import Changes
 from servegrpc.core.download import Downloads
 from servegrpc.core.engine import Engine, HandlerSpec
-from servegrpc.core.model import ModelChange, State
+from servegrpc.core.model import State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registration import Defaults, Registration, check_numbers, check_workers, settings_of, worker_bounds
@@ -30,7 +29,6 @@ from servegrpc.core.requirements import PackageCache
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.core.waiting_bytes import WaitingBytes
-from servegrpc.core.worker import WorkerState
 from servegrpc.errors import (
     DefaultVersion,
     Draining,
@@ -69,6 +67,7 @@ class ModelManager:
         max_queue_bytes: float = math.inf,
     ) -> None:
         self.registry = ModelRegistry()
+        self.changes = Changes(self.registry)
         self.timer = timer
         self._engine = engine
         self._slots = slots
@@ -81,9 +80,7 @@ class ModelManager:
         self._downloads = downloads or Downloads()
         self._waiting_bytes = WaitingBytes(max_queue_bytes)
         self._lock = threading.Lock()
-        self._scaling = threading.Lock()  # taken before `_lock`, which those who scale a pool must not hold: they publish
-        self._listeners: list[Callable[[ModelChange], None]] = []
-        self._shown: dict[tuple[str, str], ModelChange] = {}
+        self._scaling = threading.Lock()  # held while a pool is scaled; taken before `_lock`
         self._leaving: set[ModelVersion] = set()  # out of the registry, and not unloaded yet
         self._closing = False
 
@@ -167,7 +164,7 @@ class ModelManager:
             if self._state:
                 self._state.set_default(name, self.registry.default_version(name))
         self._end([failed], wait=True)
-        self._publish_all(name)
+        self.changes.publish_all(name)
 
     def scale(self, name: str, version: str, workers: int, *, max_workers: int | None = None, wait: bool = True) -> ModelVersion:
         """Set the number of workers; waits until they are ready when `wait`. With `max_workers` their number follows the load from there.
@@ -201,24 +198,8 @@ class ModelManager:
             if self._state:
                 self._state.set_default(found.name, found.version)
             self.registry.set_default(found)
-        self._publish_all(name)
+        self.changes.publish_all(name)
         return found
-
-    def listen(self, listener: Callable[[ModelChange], None]) -> Callable[[], None]:
-        """Call `listener` with the present state of every version, then with each change, until the returned function is called.
-
-        It is called from the thread that made the change and must not block.
-        """
-        with self._lock:
-            for change in self._shown.values():
-                listener(change)
-            self._listeners.append(listener)
-
-        def stop() -> None:
-            with self._lock:
-                self._listeners.remove(listener)
-
-        return stop
 
     def drain(self, grace_seconds: float) -> bool:
         """Take nothing new, and wait until what was accepted is finished; returns whether it was, within the grace."""
@@ -314,7 +295,7 @@ class ModelManager:
                 def changed() -> None:
                     if pool.abandoned:
                         archive.remove()  # to register it again opens it anew
-                    self._publish(version)
+                    self.changes.publish(version)
 
                 pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed, self._waiting_bytes)
                 version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
@@ -380,37 +361,3 @@ class ModelManager:
         version.archive.remove()
         with self._lock:
             self._leaving.discard(version)
-
-    def _publish_all(self, name: str) -> None:
-        for version in self.registry.versions():
-            if version.name == name:
-                self._publish(version)
-
-    def _publish(self, version: ModelVersion) -> None:
-        pool = version.pool
-        with self._lock:
-            ready = sum(record.state is WorkerState.READY for record in pool.records())
-            default = self.registry.default_version(version.name) == version.version
-            change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, default, time.time())
-            key = (version.name, version.version)
-            if (self.registry.find(*key) or version) is not version:
-                return  # a failed version that was replaced says no more
-            last = self._shown.get(key)
-            if last and replace(last, time=change.time) == change:
-                return
-            if last is None and change.state is State.UNLOADED:
-                return  # its end has been told already
-            self._shown[key] = change
-            if change.state is State.UNLOADED:
-                del self._shown[key]
-            for listener in self._listeners:
-                listener(change)
-
-
-def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | None], Callable[[], None]]:
-    """Return a queue that receives the present states and then the changes, and the function that ends it.
-
-    The reader may put None in itself to wake up.
-    """
-    changes: queue.SimpleQueue[ModelChange | None] = queue.SimpleQueue()
-    return changes, manager.listen(changes.put)

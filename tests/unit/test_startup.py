@@ -49,7 +49,7 @@ def late(make_manager, monkeypatch):
     with HTTPServer(("127.0.0.1", 0), Late) as server:
         server.may = threading.Event()
         manager = make_manager(downloads=Downloads(["http://.*"]))
-        manager.listen(lambda change: change.model_version == "3.0" and server.may.set())
+        manager.changes.listen(lambda change: change.model_version == "3.0" and server.may.set())
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield manager, f"http://127.0.0.1:{server.server_port}"
