@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
+from typing import Any
+from weakref import ref
 
 from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
+from servegrpc.core.restarts import MAX_FAILURES
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
 
@@ -39,7 +42,7 @@ class ManualTimer:
         self.calls: list[tuple[float, Callable[[], None]]] = []
         self.on_call: Callable[[], None] = lambda: None
 
-    def call_at(self, when: float, function: Callable[[], None]) -> None:
+    def call_at(self, when: float, function: Callable[[], None], about: ref[Any] | None = None) -> None:
         """Keep a call."""
         self.calls.append((when, function))
         self.on_call()
@@ -58,12 +61,15 @@ class FakeEngine:
         self.workers: list[FakeWorker] = []
         self._scripts = scripts
         self._pids = count(1000)
+        self._closed = False
         self._changed = threading.Condition()
 
     def start(self, spec: WorkerSpec, events: WorkerEvents) -> FakeWorker:
         """Start a worker."""
         worker = FakeWorker(spec, events, next(self._pids))
         with self._changed:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
             self.workers.append(worker)
             self._changed.notify_all()
         if self._scripts is not None:
@@ -72,6 +78,8 @@ class FakeEngine:
 
     def close(self) -> None:
         """End all workers that are left."""
+        with self._changed:
+            self._closed = True
         for worker in list(self.workers):
             worker.kill("the engine was closed")
             if worker.thread:
@@ -253,3 +261,13 @@ class Caller:
 
 def sent(worker):
     return [[request.request_id for request in batch] for batch in worker.batches]
+
+
+def fail(pool, engine, *, times=MAX_FAILURES, but=None):
+    """End worker after worker, without waiting for the time at which the next may start."""
+    for _ in range(times):
+        pool._crew.restarts.at = 0.0
+        pool.reconcile()
+        for worker in engine.live:
+            if worker is not but:
+                worker.exit("signal 11 (SIGSEGV)")

@@ -80,6 +80,7 @@ class Backlog(Generic[WorkerT]):
 
     def _append(self, request: Request) -> None:
         """Put a request behind all that go before it; without a priority at the end, whatever is there."""
+        self._ranked = self._ranked and bool(self._requests)
         if not request.priority:
             self._requests.append(request)
             return
@@ -192,6 +193,7 @@ class Backlog(Generic[WorkerT]):
                     continue
                 request.waiting, request.held = True, False
                 self._requests.appendleft(request)
+                self._ranked = self._ranked or request.priority > 0
                 self._weigh(len(request.payload))
                 self._count(request, 1)
         return refused

@@ -43,7 +43,8 @@ class BatchQueue(Backlog[WorkerT]):
     worker with the fewest sequences. A worker takes those that wait for it, and those that wait for anyone, by `Request.place`: neither
     kind holds up the other.
 
-    Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do.
+    Requests whose worker was lost while it ran them go before all others, each alone to a worker that has nothing else to do. While some
+    of them wait, no worker is given a second hand-over: each will soon have nothing else to do.
     """
 
     MAX_IN_FLIGHT = 2
@@ -148,19 +149,21 @@ class BatchQueue(Backlog[WorkerT]):
             dropped: list[Request] = []
             self._horizon = now + service_seconds
             spared = self._assign_alone(now, batches, dropped) if self._alone else []
+            prefetch = prefetch and not self._alone
             next_at = self._assign_pinned(now, prefetch, batches, dropped) if self._held else math.inf
             if self._live:
                 self._assign_live(now, batches, dropped)
                 self._idle += spared
                 return Assignment(batches, dropped, next_at)
             while self._waiting:
-                due = self._oldest_arrival() + self.max_batch_delay_seconds
                 full = self._size >= self.batch_size
                 if not self._idle and not (full and prefetch and self._half_busy):
                     break
-                if not full and due > now:
-                    next_at = min(next_at, due)
-                    break
+                if not full and self.max_batch_delay_seconds:
+                    due = self._oldest_arrival() + self.max_batch_delay_seconds
+                    if due > now:
+                        next_at = min(next_at, due)
+                        break
                 batch = self._take(now, self._share(calls, prefetch), dropped)
                 free, first = (self._idle, self._idle[-1]) if self._idle else (self._half_busy, self._half_busy[0])
                 begins = self._bound and any(request.sequence and request.sequence.worker is None for request in batch)
@@ -189,10 +192,11 @@ class BatchQueue(Backlog[WorkerT]):
         for worker in idle:
             pinned = self._pinned[worker]
             room = self._live - self._in_flight[worker] if self._live else self.batch_size
-            due = min((request.arrived for request in pinned if request.waiting), default=-math.inf) + self.max_batch_delay_seconds
-            if not self._live and _size(pinned) + self._size < room and due > now:
-                next_at = min(next_at, due)
-                continue
+            if self.max_batch_delay_seconds and not self._live and _size(pinned) + self._size < room:
+                due = min((request.arrived for request in pinned if request.waiting), default=-math.inf) + self.max_batch_delay_seconds
+                if due > now:
+                    next_at = min(next_at, due)
+                    continue
             self._give(worker, self._take_mixed(now, room, dropped, pinned, in_order=not others), batches)
         if prefetch and not self._live:
             for worker in [worker for worker in self._half_busy if worker not in idle and self._pinned.get(worker)]:

@@ -85,9 +85,11 @@ class Crew:
             return self._changed.wait_for(done, timeout_seconds)
 
     def settled(self) -> bool:
-        """Whether there are exactly as many ready workers as asked for, or the version has failed."""
+        """Whether there are exactly as many ready workers as asked for, or the version has failed, or is unloaded."""
         if self.state in (State.FAILED, State.UNLOADED):
             return True
+        if self.state is State.DRAINING:
+            return False  # also without workers: one may be due for what waits
         records = list(self.records.values())
         return len(records) == self.target and all(record.state is WorkerState.READY for record in records)
 

@@ -123,4 +123,4 @@ class Engine(Protocol):
         """Start a worker; what goes wrong later is reported by `exited`. Raises, and nothing is started, when it cannot even begin."""
 
     def close(self) -> None:
-        """End all workers that are left, and wait for them."""
+        """End all workers that are left, and wait for them. `start` raises RuntimeError from then on."""

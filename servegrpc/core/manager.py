@@ -6,11 +6,9 @@ Every dialect's management calls, the command line and shutdown come through her
 from __future__ import annotations
 
 import math
-import queue
 import re
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -19,9 +17,10 @@ import structlog
 
 from servegrpc.core.archive import ModelArchive, open_archive
 from servegrpc.core.autoscale import Autoscaler
+from servegrpc.core.changes import Changes
 from servegrpc.core.download import Downloads
 from servegrpc.core.engine import Engine, HandlerSpec
-from servegrpc.core.model import ModelChange, State
+from servegrpc.core.model import State
 from servegrpc.core.placement import DeviceSlots
 from servegrpc.core.pool import WorkerPool
 from servegrpc.core.registration import Defaults, Registration, check_numbers, check_workers, settings_of, worker_bounds
@@ -30,7 +29,6 @@ from servegrpc.core.requirements import PackageCache
 from servegrpc.core.state import StateStore
 from servegrpc.core.timer import Timer
 from servegrpc.core.waiting_bytes import WaitingBytes
-from servegrpc.core.worker import WorkerState
 from servegrpc.errors import (
     DefaultVersion,
     Draining,
@@ -69,6 +67,7 @@ class ModelManager:
         max_queue_bytes: float = math.inf,
     ) -> None:
         self.registry = ModelRegistry()
+        self.changes = Changes(self.registry)
         self.timer = timer
         self._engine = engine
         self._slots = slots
@@ -81,9 +80,8 @@ class ModelManager:
         self._downloads = downloads or Downloads()
         self._waiting_bytes = WaitingBytes(max_queue_bytes)
         self._lock = threading.Lock()
-        self._scaling = threading.Lock()  # taken before `_lock`, which those who scale a pool must not hold: they publish
-        self._listeners: list[Callable[[ModelChange], None]] = []
-        self._shown: dict[tuple[str, str], ModelChange] = {}
+        self._scaling = threading.Lock()  # held while a pool is scaled; taken before `_lock`
+        self._leaving: set[ModelVersion] = set()  # out of the registry, and not unloaded yet
         self._closing = False
 
     def register(self, registration: Registration) -> ModelVersion:
@@ -151,7 +149,7 @@ class ModelManager:
                 self._state.remove(name, version)
             leaving = [self.registry.get(name, version)] if version else list(model.versions.values())
             for one in leaving:
-                self.registry.remove(one)
+                self._take_out(one)
         self._end(leaving, wait=wait)
 
     def remove_failed(self, name: str, version: str) -> None:
@@ -162,11 +160,11 @@ class ModelManager:
                 return
             if self._state:
                 self._state.remove(name, version)
-            self.registry.remove(failed)
+            self._take_out(failed)
             if self._state:
                 self._state.set_default(name, self.registry.default_version(name))
         self._end([failed], wait=True)
-        self._publish_all(name)
+        self.changes.publish_all(name)
 
     def scale(self, name: str, version: str, workers: int, *, max_workers: int | None = None, wait: bool = True) -> ModelVersion:
         """Set the number of workers; waits until they are ready when `wait`. With `max_workers` their number follows the load from there.
@@ -200,31 +198,15 @@ class ModelManager:
             if self._state:
                 self._state.set_default(found.name, found.version)
             self.registry.set_default(found)
-        self._publish_all(name)
+        self.changes.publish_all(name)
         return found
-
-    def listen(self, listener: Callable[[ModelChange], None]) -> Callable[[], None]:
-        """Call `listener` with the present state of every version, then with each change, until the returned function is called.
-
-        It is called from the thread that made the change and must not block.
-        """
-        with self._lock:
-            for change in self._shown.values():
-                listener(change)
-            self._listeners.append(listener)
-
-        def stop() -> None:
-            with self._lock:
-                self._listeners.remove(listener)
-
-        return stop
 
     def drain(self, grace_seconds: float) -> bool:
         """Take nothing new, and wait until what was accepted is finished; returns whether it was, within the grace."""
         deadline = monotonic() + grace_seconds
         with self._lock:
             self._closing = True
-            versions = self.registry.versions()
+            versions = [*self.registry.versions(), *self._leaving]
         self._downloads.stop.set()
         if self._packages:
             self._packages.close()
@@ -236,11 +218,13 @@ class ModelManager:
     def close(self, grace_seconds: float = 0.0) -> bool:
         """Drain, end what is left after the grace, and the engine; returns whether all was finished."""
         finished = self.drain(grace_seconds)
-        for version in self.registry.versions():
+        with self._lock:
+            versions = [*self.registry.versions(), *self._leaving]
+        for version in versions:
             version.pool.kill()
         self._engine.close()
         self.timer.close()
-        for version in self.registry.versions():
+        for version in versions:
             version.archive.remove()
         if self._state:
             self._state.close()
@@ -260,12 +244,13 @@ class ModelManager:
         except ServeError:
             with self._lock:
                 if version in self.registry.versions():
-                    self.registry.remove(version)
+                    self._take_out(version)
             self._end([version], wait=False)
             raise
 
     def _begin(self, registration: Registration) -> tuple[ModelVersion, tuple[int, int]]:
         """Open an archive and start its workers; returns the version and the bounds of their number."""
+        self._check_open()  # before the work; _add checks it again
         downloads = self._downloads.anywhere() if registration.any_url else self._downloads
         archive = open_archive(registration.archive, store=self._model_store, unpack_root=self._unpack_root, downloads=downloads)
         try:
@@ -304,14 +289,13 @@ class ModelManager:
         check_workers(*bounds)
         with self._scaling:
             with self._lock:
-                if self._closing:
-                    raise Draining("The server is stopping and registers no more models.")
+                self._check_open()
                 failed = self._check_free(name, archive.model_version)
 
                 def changed() -> None:
                     if pool.abandoned:
                         archive.remove()  # to register it again opens it anew
-                    self._publish(version)
+                    self.changes.publish(version)
 
                 pool = WorkerPool(spec, settings, self._engine, self._slots, self.timer, changed, self._waiting_bytes)
                 version = ModelVersion(name, archive.model_version, archive, settings, pool, Autoscaler(pool, self.timer))
@@ -337,6 +321,11 @@ class ModelManager:
             error.about(model_name=name, model_version=archive.model_version, archive=archive.source)
             raise
 
+    def _check_open(self) -> None:
+        """Raise Draining when the server is stopping."""
+        if self._closing:
+            raise Draining("The server is stopping and registers no more models.")
+
     def _check_free(self, name: str, number: str) -> ModelVersion | None:
         """Raise VersionExists when the version is registered and has not failed; return the failed one that will be replaced."""
         there = self.registry.find(name, number)
@@ -353,6 +342,11 @@ class ModelManager:
         pool.wait(lambda: pool.state in gone or pool.settled(), None)  # ends: every start has a time-out, and losses lead to FAILED
         version.check_loaded()
 
+    def _take_out(self, version: ModelVersion) -> None:
+        """Remove a version from the registry; the caller ends it. Needs the lock."""
+        self.registry.remove(version)
+        self._leaving.add(version)
+
     def _end(self, versions: Sequence[ModelVersion], *, wait: bool) -> None:
         for version in versions:
             version.pool.drain()
@@ -365,37 +359,5 @@ class ModelManager:
     def _remove_files(self, version: ModelVersion) -> None:
         version.pool.wait(version.pool.settled, None)  # ends: every batch has a time-out
         version.archive.remove()
-
-    def _publish_all(self, name: str) -> None:
-        for version in self.registry.versions():
-            if version.name == name:
-                self._publish(version)
-
-    def _publish(self, version: ModelVersion) -> None:
-        pool = version.pool
         with self._lock:
-            ready = sum(record.state is WorkerState.READY for record in pool.records())
-            default = self.registry.default_version(version.name) == version.version
-            change = ModelChange(version.name, version.version, pool.state, ready, pool.target, pool.cause, default, time.time())
-            key = (version.name, version.version)
-            if (self.registry.find(*key) or version) is not version:
-                return  # a failed version that was replaced says no more
-            last = self._shown.get(key)
-            if last and replace(last, time=change.time) == change:
-                return
-            if last is None and change.state is State.UNLOADED:
-                return  # its end has been told already
-            self._shown[key] = change
-            if change.state is State.UNLOADED:
-                del self._shown[key]
-            for listener in self._listeners:
-                listener(change)
-
-
-def subscribe(manager: ModelManager) -> tuple[queue.SimpleQueue[ModelChange | None], Callable[[], None]]:
-    """Return a queue that receives the present states and then the changes, and the function that ends it.
-
-    The reader may put None in itself to wake up.
-    """
-    changes: queue.SimpleQueue[ModelChange | None] = queue.SimpleQueue()
-    return changes, manager.listen(changes.put)
+            self._leaving.discard(version)

@@ -16,13 +16,14 @@ from servegrpc.core.batching import BatchQueue
 from servegrpc.core.crew import STOP_GRACE_SECONDS, Crew
 from servegrpc.core.engine import Engine, HandlerSpec, LoadedHandler, WorkerExit
 from servegrpc.core.model import ModelSettings, State
+from servegrpc.core.outcomes import Outcomes
 from servegrpc.core.pace import Pace, ServiceTime
 from servegrpc.core.placement import DeviceSlots
-from servegrpc.core.request import Loss, Request, why_left
-from servegrpc.core.sequences import LiveSequence, SequenceTable
+from servegrpc.core.request import Request, why_left
+from servegrpc.core.sequences import LiveSequence
 from servegrpc.core.stats import PoolStats
 from servegrpc.core.timer import Timer
-from servegrpc.core.verdicts import NOT_BEGUN, Verdicts
+from servegrpc.core.verdicts import Verdicts
 from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
 from servegrpc.errors import PoisonRequest, QueueFull, ServeError
@@ -54,18 +55,12 @@ class WorkerPool:
             server_bytes=server_bytes,
             only_idle=settings.use_job_ticket,
         )
-        self.sequences = SequenceTable(
-            self.label,
-            settings.max_sequences,
-            settings.sequence_max_idle_seconds,
-            settings.sequence_timeout_seconds,
-            self._sequence_ended,
-            timer,
-        )
         self._crew = Crew(spec, settings, engine, slots, timer, self)
         self._timer = timer
         self._on_change = on_change
         self.stats = PoolStats()
+        self._outcomes = Outcomes(self._verdicts, settings, self.queue, self.stats, timer, self.pump)
+        self.sequences = self._outcomes.sequences
         self._pace = Pace()
         self._service = ServiceTime()
         self._wake_at = 0.0
@@ -119,12 +114,13 @@ class WorkerPool:
             self.queue.put(request)
             if request.sequence and request.ends_sequence:
                 self.sequences.retire(request.sequence)
-                self._end_if_done(request.sequence)
+                self._outcomes.end_if_done(request.sequence)
             if request.expires:
-                self._timer.call_at(request.deadline, partial(self._expire, ref(request)))
+                of = ref(request)
+                self._timer.call_at(request.deadline, partial(self._expire, of), of)
         except (ServeError, LookupError) as error:
             stats.accepted -= 1
-            self._end_if_done(request.sequence)
+            self._outcomes.end_if_done(request.sequence)
             refusal = self._refusal(error)
             stats.refused[refusal.reason] += 1
             raise refusal from None
@@ -165,8 +161,8 @@ class WorkerPool:
             return False
         self.stats.replies[request.left_code] += 1
         self.stats.expired += request.deadline <= monotonic()
-        self._end_if_done(request.sequence)
-        self._answer_unbegun()
+        self._outcomes.end_if_done(request.sequence)
+        self._outcomes.fail_unbegun()
         if not self.target:
             self._leave()
         return True
@@ -175,7 +171,9 @@ class WorkerPool:
         """End a request that still waits at its own deadline."""
         request = of()  # none: it has ended
         if request and self.queue.cancel(request, left=False):
-            self._answer(request, Reply(error=self._verdicts.late(request, request.deadline, 0.0)))
+            self.stats.expired += 1
+            self._outcomes.fail(request, self._verdicts.late(request, request.deadline, 0.0))
+            self._outcomes.fail_unbegun()
             if not self.target:
                 self._leave()
 
@@ -197,38 +195,6 @@ class WorkerPool:
             self.stats.refused[error.reason] += 1
             raise
 
-    def _end_if_done(self, sequence: LiveSequence | None) -> None:
-        """End a sequence whose last request was queued, or whose first one was not run, when nothing of it waits or runs."""
-        if sequence and not sequence.busy:
-            if sequence.ending:
-                self.sequences.close(sequence)
-            elif not sequence.begun:
-                self.sequences.close(sequence, NOT_BEGUN if sequence.announced else "")
-
-    def _sequence_ended(self, sequence: LiveSequence) -> None:
-        waiting = self.queue.close(sequence)
-        record = sequence.worker
-        if isinstance(record, WorkerRecord) and record.worker and not record.gone:
-            record.worker.end_sequence(sequence.id)
-        if sequence.next:
-            self.queue.unblock(sequence.next)
-            self.pump()
-        for request in waiting:
-            self._answer(request, Reply(error=self._verdicts.sequence_ended(sequence.id)))
-
-    def _answer_unbegun(self) -> None:
-        """Answer what waited behind the first requests of sequences, which are not run."""
-        for request in self.queue.take_unbegun():
-            if request.sequence:
-                self._answer(request, Reply(error=self._verdicts.sequence_not_begun(request.sequence.id)))
-
-    def _answer_lost(self, how: str) -> None:
-        """End the sequences that have lost their worker, and answer what waited of them."""
-        for sequence, waiting in self.queue.take_lost():
-            self.sequences.close(sequence, f"lost: {how}")
-            for request in waiting:
-                self._answer(request, Reply(error=self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names)))
-
     def expected_wait(self) -> float:
         """Seconds until a request that came now would be taken, from how long batches took lately."""
         ready = self._crew.count_ready()
@@ -243,9 +209,9 @@ class WorkerPool:
             self.pump()
         self.stats.expired += len(assignment.dropped)
         for request in assignment.dropped:
-            self._answer(request, Reply(error=self._verdicts.late(request, now, service)))
+            self._outcomes.fail(request, self._verdicts.late(request, now, service))
         if assignment.dropped:
-            self._answer_unbegun()
+            self._outcomes.fail_unbegun()
         if assignment.next_at != float("inf") and assignment.next_at != self._wake_at:
             self._wake_at = assignment.next_at
             self._timer.call_at(assignment.next_at, self.pump)
@@ -263,7 +229,9 @@ class WorkerPool:
         now = monotonic()
         if not record.send(requests, now):
             self.queue.forget_worker(record)
-            self._put_back(requests, "its worker ended")
+            self._outcomes.put_back(requests, "its worker ended")
+            if self._crew.hopeless:
+                self._give_up_waiting()  # it was the last one, and its end has been dealt with
             return False
         self.stats.last_hand_over = now
         for request in requests:
@@ -273,17 +241,6 @@ class WorkerPool:
         if not record.watched:
             watch(ref(record), self.settings.response_timeout_seconds, self._timer)
         return True
-
-    def _put_back(self, requests: Sequence[Request], how: str) -> None:
-        """Queue again what no worker has begun, but for requests whose caller has left, or whose sequence has lost its state."""
-        for request in self.queue.put_back(requests):
-            if request.left or not request.sequence:
-                error: ServeError = self._verdicts.left(request)
-            else:
-                error = self.sequences.lost(request.sequence.id, f"lost: {how}").about(**self._verdicts.names)
-            self._answer(request, Reply(error=error))
-        self._answer_unbegun()
-        self._answer_lost(how)
 
     # --- worker events
 
@@ -307,7 +264,7 @@ class WorkerPool:
         for request, reply in pairs:
             if request.sequence and not reply.more:
                 self.queue.advance(request.sequence)
-                self._end_if_done(request.sequence)  # before the worker gets one of the same id
+                self._outcomes.end_if_done(request.sequence)  # before the worker gets one of the same id
         for _ in range(released):
             if self.queue.release(record) and record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)
@@ -315,7 +272,7 @@ class WorkerPool:
             self.pump()  # before answering: the worker waits, the callers have their replies either way
         for request, reply in pairs:
             if not reply.more:
-                self._answer(request, reply)
+                self._outcomes.answer(request, reply)
             elif request.message:
                 request.begun = True
                 request.message(reply)
@@ -332,12 +289,6 @@ class WorkerPool:
         if len(hand_over.callers_left) == len(hand_over.requests):
             self.stats.wasted_batches += batches
 
-    def _answer(self, request: Request, reply: Reply) -> None:
-        code = request.left_code if request.left else int(reply.error.code) if reply.error else reply.code
-        self.stats.answered(code, monotonic() - request.arrived, request.size)
-        self._end_if_done(request.sequence)
-        request.answer(reply)
-
     def exited(self, worker_id: int, exit_: WorkerExit) -> None:
         """A worker is gone: run again or answer what it ran, put back what it had not started, and replace it when it is missed."""
         record = self._crew.records[worker_id]
@@ -346,37 +297,17 @@ class WorkerPool:
             if request.sequence:
                 self.queue.lose(request.sequence)
         self.queue.forget_worker(record)
-        self._put_back(untouched, exit_.cause)
-        lost = self._run_again(record, exit_, running)
+        self._outcomes.put_back(untouched, exit_.cause)
+        lost = self._outcomes.run_again(record, exit_, running)
         self.stats.losses += record.state is not WorkerState.STOPPING or bool(running)
-        errors = [self._lost(record, exit_, request) for request in lost]
+        errors = [self._outcomes.loss_error(record, exit_, request) for request in lost]
         by_request = record.timed_out or any(isinstance(error, PoisonRequest) for error in errors)
         ids = [request.request_id for request in running]
         self._crew.note_end(record, exit_, ids, run_again=len(running) - len(lost), by_request=by_request)
         for request, error in zip(lost, errors, strict=True):
-            self._answer(request, Reply(error=error))
+            self._outcomes.fail(request, error)
         self.reconcile()
         self.pump()
-
-    def _lost(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
-        """Return the error of a request that a lost worker was running, and that is not run again."""
-        if request.sequence:
-            error = self.sequences.lost(request.sequence.id, f"lost: {exit_.cause}")
-            return error.about(**self._verdicts.names, worker=record.id, request_id=request.request_id)
-        return self._verdicts.lost(record.id, exit_, request, self.settings.response_timeout_seconds if record.timed_out else None)
-
-    def _run_again(self, record: WorkerRecord, exit_: WorkerExit, running: Sequence[Request]) -> list[Request]:
-        """Queue what a lost worker was running, each alone, so that one bad request fails alone; returns those that must not run again."""
-        now = monotonic()
-        again, lost = list[Request](), list[Request]()
-        may = self.settings.on_worker_loss == "retry" and not record.timed_out
-        for request in running:
-            once = may and not (request.lost or request.begun or request.sequence or request.left) and request.deadline > now
-            (again if once else lost).append(request)
-        for request in again:
-            request.lost = Loss(record.id, exit_.cause, exit_.blameless)
-        self.queue.put_alone(again)
-        return lost
 
     # --- numbers and states
 
@@ -408,7 +339,7 @@ class WorkerPool:
         return self._crew.wait(done, timeout_seconds)
 
     def settled(self) -> bool:
-        """Whether there are exactly as many ready workers as asked for, or the version has failed."""
+        """Whether there are exactly as many ready workers as asked for, or the version has failed, or is unloaded."""
         return self._crew.settled()
 
     def records(self) -> list[WorkerRecord]:
@@ -418,7 +349,7 @@ class WorkerPool:
     def reconcile(self) -> None:
         """Start or stop workers so that there will be as many as wanted, and tell what that means for requests."""
         stops = self._crew.reconcile()
-        self._answer_lost("its worker was stopped")
+        self._outcomes.fail_lost("its worker was stopped")
         for record, grace_seconds in stops:
             if record.worker:
                 record.worker.stop(grace_seconds)
@@ -431,4 +362,4 @@ class WorkerPool:
         for request in self.queue.clear():
             self.unfinished += self.state in (State.DRAINING, State.UNLOADED)
             stopped = request.lost or self._crew.serving
-            self._answer(request, Reply(error=self._verdicts.stopped(request) if stopped else self._not_serving()))
+            self._outcomes.fail(request, self._verdicts.stopped(request) if stopped else self._not_serving())

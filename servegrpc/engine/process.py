@@ -50,11 +50,14 @@ class ProcessEngine:
         self._oom_kills = oom_kills or OomKills()
         self._fork_server = ForkServer(self._output, timer)
         self._workers: set[ProcessWorker] = set()
+        self._closed = False
         self._lock = threading.Lock()
 
     def start(self, spec: WorkerSpec, events: WorkerEvents) -> ProcessWorker:
-        """Start a worker; returns at once."""
+        """Start a worker; returns at once. Raises RuntimeError when the engine is closed."""
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the engine is closed")
             if not self._fork_server.alive:
                 log.warning("fork server has ended; starting another")
                 self._fork_server = ForkServer(self._output, self._timer)
@@ -65,6 +68,8 @@ class ProcessEngine:
 
     def close(self) -> None:
         """End all workers that are left, and wait for them."""
+        with self._lock:
+            self._closed = True
         self._fork_server.close()
         for worker in list(self._workers):
             worker.join()

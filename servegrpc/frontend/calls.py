@@ -99,23 +99,13 @@ def submit(
     return put(pool, request)
 
 
-def submit_stream(
-    registry: ModelRegistry,
-    dialect: Dialect,
-    route: Route,
-    raw: bytes,
-    stream: Stream,
-    *,
-    headers: tuple[tuple[str, str], ...] = (),
-    timeout_seconds: float = math.inf,
-) -> Pump | None:
+def submit_stream(registry: ModelRegistry, dialect: Dialect, route: Route, raw: bytes, stream: Stream) -> Pump | None:
     """Do as `submit`, for a caller that takes every message the handler has for it."""
     stream.model_name, stream.request_id = route.model_name, route.request_id or new_request_id()
     pool = registry.get(route.model_name, route.model_version).pool
-    deadline = min(stream.deadline, monotonic() + timeout_seconds)
-    sent_on = forwarded_headers(stream.metadata) + headers
-    rank = priority_of(sent_on)
-    request = Request(raw, dialect, stream.request_id, stream.answer, deadline, sent_on, message=stream.message, priority=rank)
+    headers = forwarded_headers(stream.metadata)
+    rank = priority_of(headers)
+    request = Request(raw, dialect, stream.request_id, stream.answer, stream.deadline, headers, message=stream.message, priority=rank)
     stream.buffer_bytes = pool.settings.stream_buffer_bytes
     stream.on_room = partial(mind_reader, stream, pool, request)
     stream.on_cancel = partial(pool.cancel, request)

@@ -32,7 +32,7 @@ class HealthService(health.HealthServicer):  # type: ignore[misc]  # grpcio-heal
         for service in self._services:
             self.set(service, NOT_SERVING)
         self._changes: SimpleQueue[ModelChange | Callable[[], None] | None] = SimpleQueue()
-        self._unsubscribe = manager.listen(self._changes.put)
+        self._unsubscribe = manager.changes.listen(self._changes.put)
         self._thread = threading.Thread(target=self._follow, name="health", daemon=True)
         self._thread.start()
 

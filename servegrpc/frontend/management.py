@@ -12,7 +12,7 @@ import psutil
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from servegrpc.core.manager import ModelManager, subscribe
+from servegrpc.core.manager import ModelManager
 from servegrpc.core.model import ModelChange
 from servegrpc.core.registration import Registration
 from servegrpc.core.registry import Model, ModelVersion
@@ -101,7 +101,7 @@ class ManagementService(management_pb2_grpc.ManagementServiceServicer):
         """Stream states and changes until the caller ends it."""
         if not self._watchers.acquire(blocking=False):
             raise QueueFull(f"{MAX_WATCHERS} callers watch already; try again when one has ended.", retry_after_seconds=10.0)
-        changes, unsubscribe = subscribe(self._manager)
+        changes, unsubscribe = self._manager.changes.subscribe()
         self._watching.add(changes)
         if not context.add_callback(lambda: changes.put(None)):
             changes.put(None)  # the caller has left already

@@ -39,6 +39,7 @@ class OpenRequests:
         answer = request.answer
 
         def answered(reply: Reply) -> None:
+            request.answer = answer  # this function holds the request: a cycle would keep it until the next collection
             answer(reply)
             self._done(request)
 

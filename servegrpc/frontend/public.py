@@ -59,7 +59,8 @@ class PublicCall:
         self._dialect = dialect
         self._waiting: SimpleQueue[tuple[Reply, bool]] = SimpleQueue()  # and whether it is the last
         self._waiting_bytes = 0
-        self._lock = threading.Lock()  # guards the next two, and `_waiting_bytes`
+        self._lock = threading.Lock()  # guards the next three, and `_waiting_bytes`
+        self._over = False  # its caller has left, or has all of its answer
         self._paused = False
         self._postponed = 0  # readings of the caller's messages
         self._wanted = threading.Semaphore(0)  # messages of the caller
@@ -69,7 +70,9 @@ class PublicCall:
 
     def answer(self, reply: Reply) -> None:
         """End the call."""
-        sending.begin(self)
+        with self._lock:
+            if not self._over:  # else nothing would end the sending
+                sending.begin(self)
         self._waiting.put((reply, True))
 
     def message(self, reply: Reply) -> None:
@@ -186,6 +189,8 @@ class PublicCall:
             on_cancel()
         expired = why_left(self.deadline) is Code.DEADLINE_EXCEEDED
         gone = RequestExpired("The deadline has passed.") if expired else RequestCancelled("The caller left.")
+        with self._lock:
+            self._over = True
         self.answer(Reply(error=gone))  # wakes the call's thread; the access log is told
         sending.end(self)
 

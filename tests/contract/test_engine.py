@@ -360,3 +360,11 @@ def test_one_thread(start_ready):
     worker.kill("enough")
     events.wait_exit()
     assert len(events.threads) == 1
+
+
+def test_start_after_the_end(subject):
+    """The engine was closed → it starts no worker."""
+    closed, spec = type(subject)(), HandlerSpec("echo", "1.0", str(HANDLERS), "echo", {}, {}, False, "", ())
+    closed.close()
+    with pytest.raises(RuntimeError, match="the engine is closed"):
+        closed.engine.start(WorkerSpec(next(worker_ids), spec, 4, CPU, 1), Events())

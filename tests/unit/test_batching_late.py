@@ -6,12 +6,13 @@ import pytest
 
 from servegrpc.core.batching import BatchQueue
 from servegrpc.core.request import Request
+from servegrpc.core.sequences import LiveSequence
 from servegrpc.core.waiting_bytes import WaitingBytes
 from servegrpc.errors import QueueFull
 
 
-def request(name="", deadline=math.inf, payload=b"", message=None):
-    return Request(payload, 0, str(name), lambda reply: None, deadline, arrived=0.0, message=message)
+def request(name="", deadline=math.inf, payload=b"", message=None, sequence=None):
+    return Request(payload, 0, str(name), lambda reply: None, deadline, arrived=0.0, message=message, sequence=sequence)
 
 
 def with_workers(*workers, batch_size=4, slots=0, **limits):
@@ -46,15 +47,30 @@ def test_alone_and_first():
 
 
 def test_alone_is_not_prefetched():
-    """A request is to run alone while its only worker computes → it waits for the end; a full batch after it does not wait."""
+    """A request is to run alone while its only worker computes → it waits for the end, and a full batch waits behind it."""
     queue = with_workers("w")
     put(queue, "a")
     assert batches(queue) == [("w", ["a"])]
     queue.put_alone([request("x")])
+    put(queue, *"bcde")
     assert batches(queue) == []
     queue.release("w")
-    put(queue, *"bcde")
     assert batches(queue) == [("w", ["x"]), ("w", ["b", "c", "d", "e"])]
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_alone_under_full_load(pinned):
+    """A worker has two batches and more wait, for it or for anyone; two requests are to run alone → they follow those that it has."""
+    queue = with_workers("w", batch_size=1)
+    for name in "abcd":
+        queue.put(request(name, sequence=LiveSequence(name, worker="w") if pinned else None))
+    assert batches(queue) + batches(queue) == [("w", ["a"]), ("w", ["b"])]
+    queue.put_alone([request("x"), request("y")])
+    given = []
+    for _ in range(3):
+        queue.release("w")
+        given.append([names for _, names in batches(queue)])
+    assert given == [[], [["x"]], [["y"], ["c"]]]
 
 
 def test_alone_can_be_cancelled():

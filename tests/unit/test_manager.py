@@ -241,7 +241,7 @@ def test_remove_failed(manager, stored):
         manager.register(Registration(stored(handler="broken.py")))
     second = manager.register(Registration(stored(version="2.0")))
     changes = []
-    manager.listen(changes.append)
+    manager.changes.listen(changes.append)
     manager.remove_failed("digits", "1.0")
     assert manager.registry.get("digits") is second
     assert [(change.model_version, change.is_default) for change in changes][-1] == ("2.0", True)

@@ -4,9 +4,8 @@ import sys
 import threading
 
 import pytest
-from fakes import SECONDS, FakeEngine
+from fakes import SECONDS, Caller, FakeEngine, Script
 
-from servegrpc.core.manager import subscribe
 from servegrpc.core.model import State
 from servegrpc.core.registration import Registration
 from servegrpc.errors import ModelLoadFailed
@@ -24,7 +23,7 @@ def test_listen(make_manager, stored):
     """A listener is there → it hears of each change once, in order, until it leaves."""
     engine = FakeEngine()
     manager = make_manager(engine)
-    changes, stop = subscribe(manager)
+    changes, stop = manager.changes.subscribe()
     manager.register(Registration(stored(), wait=False))
     engine.workers[0].become_ready()
     manager.unregister("digits", wait=False)
@@ -39,14 +38,14 @@ def test_listen_late(manager, stored):
     """A listener comes late → it hears the present state of every version first."""
     manager.register(Registration(stored()))
     manager.register(Registration(stored(name="other"), workers=0))
-    changes, _ = subscribe(manager)
+    changes, _ = manager.changes.subscribe()
     assert drain(changes) == [(State.ACTIVE, 1, 1), (State.ACTIVE, 0, 0)]
 
 
 def test_listen_to_a_failure(manager, stored):
     """A version fails → the change has its cause."""
     changes = []
-    manager.listen(changes.append)
+    manager.changes.listen(changes.append)
     with pytest.raises(ModelLoadFailed):
         manager.register(Registration(stored(handler="broken.py")))
     assert changes[-1].state is State.FAILED
@@ -76,7 +75,7 @@ def test_listener_ends_with_the_present_state(make_manager, stored):
     """Changes come from several threads at once → the last one that a listener hears is the present state."""
     engine, told, wrong = FakeEngine(), [], []
     manager = make_manager(engine)
-    manager.listen(told.append)
+    manager.changes.listen(told.append)
     pool = manager.register(Registration(stored(), workers=4, wait=False)).pool
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -96,3 +95,33 @@ def test_listener_ends_with_the_present_state(make_manager, stored):
     finally:
         sys.setswitchinterval(interval)
     assert not wrong
+
+
+def test_stopped_while_a_version_leaves(make_manager, stored):
+    """A version still answers when it is unregistered, and the server ends → it waits for that answer too."""
+    engine = FakeEngine({"echo.py": Script(holds=True)})
+    manager = make_manager(engine)
+    version = manager.register(Registration(stored()))
+    caller = Caller(version.pool)
+    caller.submit("a")
+    manager.unregister("digits", wait=False)
+    assert not manager.drain(0.0)
+    engine.release()
+    assert manager.close(SECONDS)
+    assert caller["a"] == ["OK"]
+
+
+def test_killed_while_a_version_leaves(make_manager, stored):
+    """An unregistered version waits for its next worker when the grace of the server's end is over → what waits there is told."""
+    engine = FakeEngine()
+    manager = make_manager(engine)
+    version = manager.register(Registration(stored(), wait=False))
+    engine.workers[0].become_ready()
+    caller = Caller(version.pool)
+    caller.submit("a", "b")
+    manager.unregister("digits", wait=False)
+    for _ in range(2):
+        engine.live[0].exit("signal 11 (SIGSEGV)")
+    assert (caller["a"], caller["b"]) == ([], [])
+    assert not manager.close(0.0)
+    assert (caller["a"], caller["b"], version.pool.state) == (["WORKER_LOST"], ["DRAINING"], State.UNLOADED)

@@ -68,6 +68,26 @@ def test_delay_counts_from_the_oldest():
     assert [one.request_id for one in waiting.assign(5.0).batches[0][1]] == ["urgent", "old"]
 
 
+def test_nothing_of_a_priority_is_left():
+    """Once requests had priorities, and none waits any more → the oldest of those that come then is the first, without a look at all."""
+    waiting = queue(("urgent", 1, 0.0))
+    assert order(waiting) == ["urgent"]
+    waiting.put(request("none", 0, 1.0))
+    assert not waiting._ranked
+
+
+def test_put_back_out_of_order():
+    """A batch that a priority has ordered is put back → the delay counts from its oldest request, though that is not the first."""
+    waiting = queue(("old", 0, 0.0), ("urgent", 1, 4.0), batch_size=8, delay=5.0)
+    waiting.add_worker("lost")
+    ((_, batch),) = waiting.assign(5.0).batches
+    waiting.forget_worker("lost")
+    waiting.put(request("new", 0, 4.0))
+    waiting.put_back(batch)
+    waiting.add_worker("w")
+    assert [one.request_id for one in waiting.assign(5.0).batches[0][1]] == ["urgent", "old", "new"]
+
+
 def test_cancelled_is_passed():
     """The one in front was cancelled → the order of the others stays."""
     waiting = queue(("none", 0, 0.0))

@@ -1,5 +1,6 @@
 """The public handlers by themselves, on a real server: how many streams they take."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -8,6 +9,7 @@ import pytest
 
 from servegrpc.frontend.methods import ServerStream, Unary
 from servegrpc.frontend.public import MAX_STREAMS, handlers
+from servegrpc.frontend.sending import sending
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import Dialect
 
@@ -19,7 +21,13 @@ class Public:
 
     def __init__(self):
         self.open = SimpleQueue()
-        methods = {"Echo": Unary(Dialect.NATIVE, self._echo), "Stream": ServerStream(Dialect.NATIVE, self._begin)}
+        self.cancelled = threading.Semaphore(0)
+        methods = {
+            "Echo": Unary(Dialect.NATIVE, self._echo),
+            "Later": Unary(Dialect.NATIVE, self._begin_later),
+            "Stream": ServerStream(Dialect.NATIVE, self._begin),
+            "LaterStream": ServerStream(Dialect.NATIVE, self._begin_later),
+        }
         self.server = grpc.server(ThreadPoolExecutor(MAX_STREAMS + 2), options=[("grpc.so_reuseport", 0)])
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers(methods)),))
         port = self.server.add_insecure_port("127.0.0.1:0")
@@ -32,6 +40,10 @@ class Public:
     def _begin(self, call, raw):
         self.open.put(call)
         call.message(Reply(raw))
+
+    def _begin_later(self, call, raw):
+        call.on_cancel = self.cancelled.release  # and a worker goes on
+        self.open.put(call)
 
     def echo(self):
         return self.channel.unary_unary(f"/{SERVICE}/Echo")(b"x", timeout=20)
@@ -66,3 +78,19 @@ def test_streams_leave_threads_for_calls(public):
     public.open.get().answer(Reply(b"end"))
     assert list(streams[0]) == [b"end"]
     public.stream()
+
+
+@pytest.mark.parametrize("method", ["Later", "LaterStream"])
+def test_answered_after_the_caller_left(public, method):
+    """Callers leave, and their requests are answered afterwards → nothing is left that a drain would wait for."""
+    kind = public.channel.unary_unary if method == "Later" else public.channel.unary_stream
+    make, calls = kind(f"/{SERVICE}/{method}"), []
+    for _ in range(3):
+        call = make.future(b"x") if method == "Later" else make(b"x")
+        calls.append(public.open.get(timeout=20))
+        call.cancel()
+        assert public.cancelled.acquire(timeout=20)
+    public.server.stop(None).wait(20)  # until the calls have been told
+    for call in calls:
+        call.answer(Reply(b"late"))
+    assert not sending._calls.intersection(calls)

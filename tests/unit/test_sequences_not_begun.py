@@ -3,7 +3,7 @@
 from time import monotonic
 
 import pytest
-from fakes import Caller, sent
+from fakes import Caller, ManualTimer, sent
 
 from servegrpc.errors import QueueFull, SequenceUnknown
 
@@ -51,6 +51,19 @@ def test_expired(busy):
     worker.answer()
     assert (caller["a"], caller["b"]) == (["DEADLINE_EXPIRED"], ["SEQUENCE_UNKNOWN"])
     assert "b" not in run_all(worker)
+    expect_unknown(pool)
+
+
+def test_expired_at_its_own_deadline(make):
+    """The first request ends at a deadline of its own, with another behind it → that is told why at once; one has expired."""
+    timer = ManualTimer()
+    pool, _ = make(timer=timer)
+    pool.scale(1)
+    caller, sequence = Caller(pool), pool.sequence("s", start=True)
+    caller.submit("a", sequence=sequence, deadline=monotonic() + 60, expires=True)
+    caller.submit("b", sequence=sequence)
+    timer.run()
+    assert (caller["a"], caller["b"], pool.stats.expired) == (["DEADLINE_EXPIRED"], ["SEQUENCE_UNKNOWN"], 1)
     expect_unknown(pool)
 
 

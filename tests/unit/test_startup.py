@@ -12,7 +12,7 @@ from servegrpc.core.download import Downloads
 from servegrpc.core.registration import Registration
 from servegrpc.core.startup import load_models
 from servegrpc.core.state import StateStore
-from servegrpc.errors import ArchiveNotFound, ModelLoadFailed, VersionExists
+from servegrpc.errors import ArchiveNotFound, Draining, ModelLoadFailed, VersionExists
 
 SECONDS = 20  # that a wait may take at most
 
@@ -49,7 +49,7 @@ def late(make_manager, monkeypatch):
     with HTTPServer(("127.0.0.1", 0), Late) as server:
         server.may = threading.Event()
         manager = make_manager(downloads=Downloads(["http://.*"]))
-        manager.listen(lambda change: change.model_version == "3.0" and server.may.set())
+        manager.changes.listen(lambda change: change.model_version == "3.0" and server.may.set())
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield manager, f"http://127.0.0.1:{server.server_port}"
@@ -104,3 +104,10 @@ def test_one_that_fails(manager, stored, bad, error):
         load(manager, *archives, skip_registered=True)
     manager.unregister("digits")
     assert versions(load(manager, *archives, skip_failed=True)) == [("digits", "1.0")]
+
+
+def test_stopped_before_it_is_opened(manager):
+    """The server stops while models are loaded → archives that were not opened yet never are: even one that is not there is refused so."""
+    manager.close()
+    with pytest.raises(Draining, match="registers no more models"):
+        load(manager, "none.mar")

@@ -3,10 +3,15 @@
 import threading
 from queue import SimpleQueue
 from time import monotonic
+from weakref import ref
 
 import pytest
 
 from servegrpc.core.timer import Timer
+
+
+class Subject:
+    """What calls can be about."""
 
 
 @pytest.fixture
@@ -54,6 +59,25 @@ def test_failing_call(timer, calls):
     timer.call_at(0.0, lambda: 1 / 0)
     timer.call_at(0.0, lambda: calls.put("next"))
     assert calls.get(timeout=5) == "next"
+
+
+@pytest.mark.parametrize("seconds", [2.0**63 / 1e6, float("inf")])
+def test_later_than_a_wait_may_be(timer, calls, seconds):
+    """A call is due in more time than a thread can wait for → those before it run."""
+    timer.call_at(monotonic() + seconds, lambda: calls.put("never"))
+    timer.call_at(monotonic() + 0.01, lambda: calls.put("soon"))
+    assert calls.get(timeout=5) == "soon"
+
+
+def test_subjects_that_are_gone(timer, calls):
+    """Calls are about what is soon gone, or stays → of the first few are kept, the others come in their order."""
+    stays, now = Subject(), monotonic()
+    for number in range(1000):
+        timer.call_at(now + 3600, lambda: calls.put("late"), ref(Subject()))
+        if number < 3:
+            timer.call_at(now + 0.2 - number / 100, lambda number=number: calls.put(number), ref(stays))
+    assert len(timer._calls) < 300
+    assert [calls.get(timeout=5) for _ in range(3)] == [2, 1, 0]
 
 
 def test_close_drops(calls):
