@@ -115,6 +115,7 @@ class ProcessWorker:
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
         self._sending = threading.Lock()  # guards the channel against use after it is closed
         self._closed = False
+        self._known = threading.Event()  # its pid is, or it has ended
         self._ended = threading.Event()
         self._status: int | None = None
         self._cause = ""
@@ -248,6 +249,7 @@ class ProcessWorker:
     def _forked(self, pid: int, pidfd: int) -> None:
         with self._lock:
             self.pid, self._pidfd, self.started = pid, pidfd, monotonic()
+        self._known.set()
         if self._cause:  # killed before it was there
             self._signal(signal.SIGKILL)
 
@@ -258,6 +260,7 @@ class ProcessWorker:
                 self._pidfd = None
         self._status = status
         self._ended.set()
+        self._known.set()
         with self._sending, suppress(OSError):
             if not self._closed:
                 self._channel.hang_up()  # a grandchild may still hold the other end
@@ -319,6 +322,7 @@ class ProcessWorker:
             slots = message.body.get("slots")
             if not isinstance(slots, int) or slots < 0:
                 raise ChannelError("it has no number of slots")
+            self._known.wait()  # the fork server's word may come later than the worker's own
             self._live, self._loaded = slots > 0, True
             yields, joins = (message.body.get(key) is True for key in ("yields", "joins"))
             self._events.ready(self._spec.worker_id, LoadedHandler(slots, yields, joins))
