@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from itertools import pairwise
 from time import monotonic, monotonic_ns
 from typing import cast
 
-from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind, Replies
+from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Item, Kind, Replies
 from servegrpc.reply import Reply
+from servegrpc.wire.rows import count_rows
 from servegrpc.worker.answers import log_trace
 from servegrpc.worker.context import Context
 from servegrpc.worker.held import HOLD_SECONDS, HeldReplies
@@ -52,19 +54,31 @@ class BatchLoop:
         """Run the handler on what was handed over, and answer as it goes; the replies of quick calls together."""
         outlet = LaneOutlet(self, batch)
         sent = now = monotonic_ns()
-        for start in range(0, len(batch.items), self._batch_size):
-            items = batch.items[start : start + self._batch_size]
-            self.channel.mark_started(batch.lane, start + len(items))
+        for start, end in pairwise(self._bounds(batch.items)):
+            self.channel.mark_started(batch.lane, end)
             began = now
-            replies = self._runner.run(items, outlet, start)
+            replies = self._runner.run(batch.items[start:end], outlet, start)
             now = monotonic_ns()
             self._times.add(began, now)
-            if now - sent > HOLD_SECONDS * 1e9 or start + self._batch_size >= len(batch.items):
+            if now - sent > HOLD_SECONDS * 1e9 or end == len(batch.items):
                 self._held.flush(replies, outlet.send)
                 sent = now
             elif replies:
                 self._held.keep(replies, outlet.send)
         send_metrics(self.channel, self._runner.context)
+
+    def _bounds(self, items: Sequence[Item]) -> list[int]:
+        """Return at which index each call of the handler begins, and the end; requests that are joined count as they do in the queue."""
+        if not self.joins:
+            return [*range(0, len(items), self._batch_size), len(items)]
+        bounds, room = list[int](), 0
+        for index, item in enumerate(items):
+            size = min(max(1, count_rows(item.dialect, item.payload)), self._batch_size)
+            if size > room:
+                bounds.append(index)
+                room = self._batch_size
+            room -= size
+        return [*bounds, len(items)]
 
     def wait(self, batch: Batch, index: int, seconds: float) -> None:
         """Block until a caller of a batch that is paused can take more or has left, or the time is over.
