@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from time import monotonic, monotonic_ns
 from typing import cast
@@ -19,6 +20,7 @@ from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
 from servegrpc.worker.runner import Runner
 
+SLOW_TIMES = 10  # no reply is kept for so many times what a slow call took: the next may be slow too, and keep the interpreter's lock
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
@@ -32,6 +34,7 @@ class BatchLoop:
         self.joins = isinstance(runner.entry, Joined)
         self._waiting = threading.Lock()
         self._held = HeldReplies()
+        self._holds_at = 0  # from when on replies may be kept, in monotonic nanoseconds
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
@@ -53,6 +56,15 @@ class BatchLoop:
     def _run(self, batch: Batch) -> None:
         """Run the handler on what was handed over, and answer as it goes; the replies of quick calls together."""
         outlet = LaneOutlet(self, batch)
+        try:
+            self._run_calls(batch, outlet)
+        except BaseException:  # the handler ends the process; who has been answered keeps that
+            with suppress(OSError):
+                self._held.flush((), outlet.send)
+            raise
+        send_metrics(self.channel, self._runner.context)
+
+    def _run_calls(self, batch: Batch, outlet: LaneOutlet) -> None:
         sent = now = monotonic_ns()
         for start, end in pairwise(self._bounds(batch.items)):
             self.channel.mark_started(batch.lane, end)
@@ -60,12 +72,13 @@ class BatchLoop:
             replies = self._runner.run(batch.items[start:end], outlet, start)
             now = monotonic_ns()
             self._times.add(began, now)
-            if now - sent > HOLD_SECONDS * 1e9 or end == len(batch.items):
+            if now - began > HOLD_SECONDS * 1e9:
+                self._holds_at = now + SLOW_TIMES * (now - began)
+            if now - sent > HOLD_SECONDS * 1e9 or now < self._holds_at or end == len(batch.items):
                 self._held.flush(replies, outlet.send)
                 sent = now
             elif replies:
                 self._held.keep(replies, outlet.send)
-        send_metrics(self.channel, self._runner.context)
 
     def _bounds(self, items: Sequence[Item]) -> list[int]:
         """Return at which index each call of the handler begins, and the end; requests that are joined count as they do in the queue."""
