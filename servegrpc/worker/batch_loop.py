@@ -18,6 +18,7 @@ from servegrpc.worker.context import Context
 from servegrpc.worker.held import HOLD_SECONDS, HeldReplies
 from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
+from servegrpc.worker.orphans import Orphans
 from servegrpc.worker.runner import Runner
 
 SLOW_TIMES = 10  # no reply is kept for so many times what a slow call took: the next may be slow too, and keep the interpreter's lock
@@ -143,10 +144,14 @@ def end_sequence(entry: Entry, message: Control) -> None:
 
 
 class PredictionTimes:
-    """TorchServe's gauge PredictionTime: how long a call of the handler took. Not of each, since a record costs a message to the server."""
+    """TorchServe's gauge PredictionTime: how long a call of the handler took. Not of each, since a record costs a message to the server.
+
+    Orphans are looked for then as well: it comes between two calls in every loop, and not often.
+    """
 
     def __init__(self, context: Context) -> None:
         self._metrics = context.metrics
+        self._orphans = Orphans()
         self._next = 0
 
     def add(self, began: int, ended: int) -> None:
@@ -154,6 +159,7 @@ class PredictionTimes:
         if ended >= self._next:
             self._next = ended + TIMED_NANOSECONDS
             self._metrics.add_time("PredictionTime", round((ended - began) / 1e6, 2))
+            self._orphans.reap(ended)
 
 
 def send_metrics(channel: Channel, context: Context) -> None:
