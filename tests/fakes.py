@@ -162,10 +162,10 @@ class FakeWorker:
 
     # --- what a test calls, or the thread
 
-    def become_ready(self, slots: int = 0) -> None:
+    def become_ready(self, slots: int = 0, *, yields: bool = False) -> None:
         """Say that the handler is loaded."""
         self.slots = slots
-        self._events.ready(self.spec.worker_id, LoadedHandler(slots))
+        self._events.ready(self.spec.worker_id, LoadedHandler(slots, yields))
 
     def answer(self, calls: int | None = None) -> None:
         """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""

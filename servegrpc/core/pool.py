@@ -63,6 +63,7 @@ class WorkerPool:
         self.sequences = self._outcomes.sequences
         self._pace = Pace()
         self._service = ServiceTime()
+        self._streams = False  # whether a handler has sent several messages for one request; it need not yield them
         self._wake_at = 0.0
         self.handler = LoadedHandler()  # as the last worker that has loaded it tells
         self.unfinished = 0  # requests that waited in vain when the version went
@@ -204,7 +205,10 @@ class WorkerPool:
         """Hand over what the queue decides."""
         now = monotonic()
         service = self._service.known(now)
-        assignment = self.queue.assign(now, calls=self._pace.calls, prefetch=self._pace.prefetch, service_seconds=service)
+        calls = (
+            1 if self._streams or self.handler.yields else self._pace.calls
+        )  # it may wait for a slow reader, and all behind that one with it
+        assignment = self.queue.assign(now, calls=calls, prefetch=self._pace.prefetch, service_seconds=service)
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
             self.pump()
         self.stats.expired += len(assignment.dropped)
@@ -274,7 +278,7 @@ class WorkerPool:
             if not reply.more:
                 self._outcomes.answer(request, reply)
             elif request.message:
-                request.begun = True
+                request.begun = self._streams = True
                 request.message(reply)
 
     def measured(self, worker_id: int, records: Sequence[object]) -> None:  # noqa: ARG002 - the numbers of all workers are one

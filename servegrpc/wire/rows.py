@@ -11,7 +11,7 @@ SHAPE_AT: dict[int, tuple[int, ...]] = {
 }
 
 
-def count_rows(dialect: int, raw: bytes) -> int:
+def count_rows(dialect: int, raw: bytes | memoryview) -> int:
     """Return the first dimension of the first input; 1 when there is none, which the worker finds out."""
     position, end = 0, len(raw)
     try:
@@ -22,7 +22,7 @@ def count_rows(dialect: int, raw: bytes) -> int:
         return 1
 
 
-def _content(raw: bytes, number: int, position: int, end: int) -> tuple[int, int]:
+def _content(raw: bytes | memoryview, number: int, position: int, end: int) -> tuple[int, int]:
     """Return where the first field of that number begins and ends; one loop, since requests come through here on one thread.
 
     Raises UnusualMessageError or IndexError when it is not there.

@@ -213,7 +213,7 @@ class AsyncCall:
         """Return the request's deadline, in monotonic seconds."""
         return self.item.deadline
 
-    def send(self, results: object) -> None:
+    def send(self, results: object, *, named: bool) -> None:  # noqa: ARG002 - the context is this call's alone
         """Send the caller a message, if it takes a stream. It cannot wait: raises SlowReader when the caller has fallen behind.
 
         Raises RequestCancelled when the caller has left.

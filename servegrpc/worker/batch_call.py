@@ -9,6 +9,7 @@ from servegrpc.engine.channel import LEFT, PAUSED, Item
 from servegrpc.errors import InvalidHandlerResult
 from servegrpc.reply import Reply
 from servegrpc.worker.answers import ENDED
+from servegrpc.worker.open_call import OpenCall
 
 HOLD_UP_SECONDS = 1.0  # how long, in all, a stream may hold up the others of its batch when its caller does not keep up
 
@@ -33,7 +34,7 @@ class Sent:
 SENT = Sent()
 
 
-class BatchCall:
+class BatchCall(OpenCall):
     """The requests that one call of the handler gets, by position; `indexes` are theirs in the hand-over.
 
     `open` are the positions whose stream may go on; `last` are values that wait for the end, for callers that take one answer only;
@@ -41,6 +42,7 @@ class BatchCall:
     """
 
     def __init__(self, items: Sequence[Item], indexes: Sequence[int], outlet: Outlet, send: Callable[[BatchCall, object], None]) -> None:
+        super().__init__(streamed=any(item.streamed for item in items))
         self.items = items
         self.indexes = indexes
         self.outlet = outlet
@@ -48,7 +50,7 @@ class BatchCall:
         self.last: dict[int, object] = {}
         self.patience = [HOLD_UP_SECONDS] * len(items)
         self.sent = False  # something has been sent: the call cannot be made again
-        self._send = send
+        self._send_from_within = send
 
     def has_left(self, position: int) -> bool:
         """Whether a caller waits no more."""
@@ -62,9 +64,8 @@ class BatchCall:
         """Return a request's deadline, in monotonic seconds."""
         return self.items[position].deadline
 
-    def send(self, results: object) -> None:
-        """Send each caller that takes a stream a message."""
-        self._send(self, results)
+    def _send(self, results: object) -> None:
+        self._send_from_within(self, results)
 
     def outcomes(self, error: Exception | None) -> list[object]:
         """Return the outcomes when the handler has ended: with an error, or well."""

@@ -5,18 +5,23 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from time import monotonic, monotonic_ns
 from typing import cast
 
-from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Kind, Replies
+from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Item, Kind, Replies
 from servegrpc.reply import Reply
+from servegrpc.wire.rows import count_rows
 from servegrpc.worker.answers import log_trace
 from servegrpc.worker.context import Context
 from servegrpc.worker.held import HOLD_SECONDS, HeldReplies
 from servegrpc.worker.joining import Joined
 from servegrpc.worker.loader import Entry
+from servegrpc.worker.orphans import Orphans
 from servegrpc.worker.runner import Runner
 
+SLOW_TIMES = 10  # no reply is kept for so many times what a slow call took: the next may be slow too, and keep the interpreter's lock
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
 CLEAN, SERVER_GONE = 0, 5  # exit codes
@@ -30,6 +35,7 @@ class BatchLoop:
         self.joins = isinstance(runner.entry, Joined)
         self._waiting = threading.Lock()
         self._held = HeldReplies()
+        self._holds_at = 0  # from when on replies may be kept, in monotonic nanoseconds
         self.sending = threading.Lock()  # a handler may have threads of its own that send
         self._runner = runner
         self._batch_size = batch_size
@@ -51,20 +57,42 @@ class BatchLoop:
     def _run(self, batch: Batch) -> None:
         """Run the handler on what was handed over, and answer as it goes; the replies of quick calls together."""
         outlet = LaneOutlet(self, batch)
+        try:
+            self._run_calls(batch, outlet)
+        except BaseException:  # the handler ends the process; who has been answered keeps that
+            with suppress(OSError):
+                self._held.flush((), outlet.send)
+            raise
+        send_metrics(self.channel, self._runner.context)
+
+    def _run_calls(self, batch: Batch, outlet: LaneOutlet) -> None:
         sent = now = monotonic_ns()
-        for start in range(0, len(batch.items), self._batch_size):
-            items = batch.items[start : start + self._batch_size]
-            self.channel.mark_started(batch.lane, start + len(items))
+        for start, end in pairwise(self._bounds(batch.items)):
+            self.channel.mark_started(batch.lane, end)
             began = now
-            replies = self._runner.run(items, outlet, start)
+            replies = self._runner.run(batch.items[start:end], outlet, start)
             now = monotonic_ns()
             self._times.add(began, now)
-            if now - sent > HOLD_SECONDS * 1e9 or start + self._batch_size >= len(batch.items):
+            if now - began > HOLD_SECONDS * 1e9:
+                self._holds_at = now + SLOW_TIMES * (now - began)
+            if now - sent > HOLD_SECONDS * 1e9 or now < self._holds_at or end == len(batch.items):
                 self._held.flush(replies, outlet.send)
                 sent = now
             elif replies:
                 self._held.keep(replies, outlet.send)
-        send_metrics(self.channel, self._runner.context)
+
+    def _bounds(self, items: Sequence[Item]) -> list[int]:
+        """Return at which index each call of the handler begins, and the end; requests that are joined count as they do in the queue."""
+        if not self.joins:
+            return [*range(0, len(items), self._batch_size), len(items)]
+        bounds, room = list[int](), 0
+        for index, item in enumerate(items):
+            size = min(max(1, count_rows(item.dialect, item.payload)), self._batch_size)
+            if size > room:
+                bounds.append(index)
+                room = self._batch_size
+            room -= size
+        return [*bounds, len(items)]
 
     def wait(self, batch: Batch, index: int, seconds: float) -> None:
         """Block until a caller of a batch that is paused can take more or has left, or the time is over.
@@ -116,10 +144,14 @@ def end_sequence(entry: Entry, message: Control) -> None:
 
 
 class PredictionTimes:
-    """TorchServe's gauge PredictionTime: how long a call of the handler took. Not of each, since a record costs a message to the server."""
+    """TorchServe's gauge PredictionTime: how long a call of the handler took. Not of each, since a record costs a message to the server.
+
+    Orphans are looked for then as well: it comes between two calls in every loop, and not often.
+    """
 
     def __init__(self, context: Context) -> None:
         self._metrics = context.metrics
+        self._orphans = Orphans()
         self._next = 0
 
     def add(self, began: int, ended: int) -> None:
@@ -127,6 +159,7 @@ class PredictionTimes:
         if ended >= self._next:
             self._next = ended + TIMED_NANOSECONDS
             self._metrics.add_time("PredictionTime", round((ended - began) / 1e6, 2))
+            self._orphans.reap(ended)
 
 
 def send_metrics(channel: Channel, context: Context) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from time import monotonic
 from typing import Protocol, TypedDict
 
+from servegrpc.handlers.streaming import NOTHING
 from servegrpc.worker.handler_metrics import HandlerMetrics
 
 
@@ -35,8 +36,8 @@ class Callers(Protocol):
     def deadline(self, position: int) -> float:
         """Return when the caller will leave, in monotonic seconds, inf for never."""
 
-    def send(self, results: object) -> None:
-        """Send each caller that takes a stream a message."""
+    def send(self, results: object, *, named: bool) -> None:
+        """Send each caller that takes a stream a message; `named` when the handler has said by ids whose they are."""
 
 
 def distinct(request_id: str, taken: Container[str]) -> str:
@@ -151,7 +152,7 @@ class Context:
         self.request_ids = dict(enumerate(request_ids))
         self.metrics.request_ids = self.request_ids
         self._headers = headers
-        self._callers = callers
+        self._callers = callers  # after the ids, see `send_intermediate`
         self._request_processor = None
 
     def is_cancelled(self, idx: int = 0) -> bool:
@@ -162,14 +163,24 @@ class Context:
         """Return the seconds until a request's caller leaves, inf when it set no deadline."""
         return self._callers.deadline(idx) - monotonic() if self._callers else math.inf
 
-    def send_intermediate(self, results: Sequence[object]) -> None:
+    def send_intermediate(self, results: Sequence[object], request_ids: Mapping[int, str] | None = None) -> None:
         """Send one message now to each caller that takes a stream; what `handle` returns later is the last one.
 
-        For handlers in TorchServe's style (`send_intermediate_predict_response`); others yield. Raises InvalidHandlerResult unless there
-        is one result for each request of the batch.
+        For handlers in TorchServe's style; others yield. With `request_ids`, `results[index]` goes to the request of the id at `index`.
+        Any thread may send while the call runs; one that began before it must give ids, since it may be late.
+
+        Raises InvalidHandlerResult unless there is one result for each request of the batch, KeyError for an id that is not in it,
+        RequestCancelled when the call is over or its callers have left.
         """
-        if self._callers:
-            self._callers.send(results)
+        callers = self._callers  # before the ids: those of a batch that begins meanwhile are then sent to by a call that is over
+        if callers and request_ids is not None:
+            positions = {request_id: position for position, request_id in (self.request_ids or {}).items()}
+            entries: list[object] = [NOTHING] * len(positions)
+            for index, request_id in request_ids.items():
+                entries[positions[request_id]] = results[index]
+            results = entries
+        if callers:
+            callers.send(results, named=request_ids is not None)
 
     def responses(self) -> list[RequestProcessor]:
         """Return the request processors by position, or an empty list when the handler touched none (all 200, no headers)."""

@@ -9,15 +9,17 @@ from time import monotonic
 from servegrpc.reply import Reply
 
 HOLD_SECONDS = 0.0005  # that replies wait for those of the next calls
-LOOK_SECONDS = 0.002  # from one look of the thread to the next: so long at most, and what is above, when the next call is not so quick
+LOOK_SECONDS = 0.002  # from one look of the thread to the next
 AWAKE_SECONDS = 0.05  # that the thread looks by itself after something was kept
 
 Send = Callable[[Sequence[Reply]], None]
 
 
 class HeldReplies:
-    """Replies that wait for those of the next call. They never wait for one that takes long: a thread sends what is due while it runs.
+    """Replies that wait for those of the next call, `HOLD_SECONDS` and `LOOK_SECONDS` at most: a thread sends what is due while it runs.
 
+    Only a call that keeps the interpreter's lock for longer, in native code that does not release it, holds them up: the loop keeps no
+    replies when a recent call was slow.
     The thread is started when replies are first kept. While more are kept again and again it looks by itself, so that keeping them
     wakes nobody; when nothing is, it sleeps.
     """

@@ -83,7 +83,6 @@ class Runner:
                 results = call.outcomes(told)
             took = Took(monotonic_ns() - started, len(live))
             outcomes.update(zip(live, results, strict=True))
-            call.open.clear()  # a thread of the handler's own may send yet
             break
         responses = dict(zip(live, self.context.responses(), strict=False))  # a handler may have set others
         final = ((index, item, outcomes[index]) for index, item in batch.items())
@@ -126,15 +125,20 @@ class Runner:
     def _call(self, rows: list[object], call: BatchCall) -> Sequence[object]:
         request_ids = all_distinct([item.request_id for item in call.items])
         self.context.begin_batch(request_ids, [dict(item.headers) for item in call.items], call)
-        results = self.entry(rows, self.context)
+        try:
+            results = self.entry(rows, self.context)
+            if isinstance(results, Generator):
+                self._drive(results, call)
+        finally:
+            call.close()  # a thread of the handler's own may send yet
         if isinstance(results, Generator):
-            return self._drive(results, call)
+            return call.outcomes(None)
         results = check_count(results, len(call.items))
         if len(call.open) == len(call.items):
             return results
         return [result if position in call.open else SENT for position, result in enumerate(results)]  # some were sent their last
 
-    def _drive(self, steps: Generator[object, None, object], call: BatchCall) -> list[object]:
+    def _drive(self, steps: Generator[object, None, object], call: BatchCall) -> None:
         """Send what a handler yields, step by step, until all streams have ended or their callers have left."""
         started = monotonic_ns()
         try:
@@ -145,14 +149,14 @@ class Runner:
                     break
         finally:
             steps.close()
-        return call.outcomes(None)
 
     def _step(self, call: BatchCall, entries: Sequence[object], took: Took) -> None:
         replies = []
-        for position in sorted(call.open):
-            entry = caller_left() if call.has_left(position) else entries[position]
-            replies += self._replies_to(call, position, entry, took)
-        self._send_now(call, replies, took)
+        with call.lock:
+            for position in sorted(call.open):
+                entry = caller_left() if call.has_left(position) else entries[position]
+                replies += self._replies_to(call, position, entry, took)
+            self._send_now(call, replies, took)
 
     def _send_now(self, call: BatchCall, replies: list[Reply], took: Took) -> None:
         """Send messages, and wait for those who cannot take more, each for as long as it may hold up the others; then it is ended."""

@@ -21,6 +21,7 @@ from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end
 from servegrpc.worker.context import Callers, Context, RequestProcessor, distinct
 from servegrpc.worker.inbox import Inbox, Message, sign_seconds
 from servegrpc.worker.loader import Entry
+from servegrpc.worker.open_call import OpenCall
 
 
 @dataclass(slots=True, eq=False)
@@ -53,11 +54,9 @@ class StepLoop:
         self._sign_at = 0.0
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._told: dict[tuple[object, object], int] = {}  # flags of requests, by ticket and index, that are not taken in yet
-        self._active: Sequence[LiveRequest] = ()  # those of the step that runs
+        self.call = StepCall(self, ())  # the step that runs, or the last one
         self._times = PredictionTimes(context)
         self._stopping = False
-        if isinstance(handler, CalledSteps):
-            handler.callers = self
 
     def serve(self) -> int:
         """Serve until the end; returns the exit code. Raises ChannelError."""
@@ -76,21 +75,15 @@ class StepLoop:
                 return SERVER_GONE
             self._take(message)
 
-    def has_left(self, position: int) -> bool:
-        """Whether the caller of a request of this step waits no more."""
-        live = self._active[position]
+    def has_left(self, live: LiveRequest) -> bool:
+        """Whether the caller of a request waits no more."""
         return bool((live.flags | self._told.get((live.ticket, live.index), 0)) & LEFT)
 
-    def deadline(self, position: int) -> float:
-        """Return a request's deadline, in monotonic seconds."""
-        return self._active[position].item.deadline
-
-    def send(self, results: object) -> None:
-        """Send each caller of this step that takes a stream a message, now."""
-        for position, result in enumerate(check_count(results, len(self._active))):
-            live = self._active[position]
-            if live.item.streamed and not live.ended and not self.has_left(position):
-                self._answer(live, result, len(self._active))
+    def send(self, active: Sequence[LiveRequest], results: object) -> None:
+        """Send each caller of a step that takes a stream a message, now."""
+        for live, result in zip(active, check_count(results, len(active)), strict=True):
+            if live.item.streamed and not live.ended and not self.has_left(live):
+                self._answer(live, result, len(active))
         self._flush()
 
     def _deliver(self, message: Message) -> None:
@@ -139,12 +132,16 @@ class StepLoop:
             self._live.append(live)
 
     def _step(self, active: Sequence[LiveRequest]) -> None:
-        self._active, began = active, monotonic_ns()
+        self.call, began = StepCall(self, active), monotonic_ns()
+        if isinstance(self._handler, CalledSteps):
+            self._handler.callers = self.call
         try:
             entries = check_count(self._handler.step([live.request for live in active]), len(active))
         except Exception as error:  # noqa: BLE001 - as in `_start`
             told = error if isinstance(error, ServeError) else self._answers.handler_error(error, [live.item for live in active])
             entries = [told] * len(active)
+        finally:
+            self.call.close()  # a thread of the handler's own may send yet
         self._times.add(began, monotonic_ns())
         responses = self._context.responses()  # a handler may have set others
         for position, (live, entry) in enumerate(zip(active, entries, strict=True)):
@@ -189,6 +186,26 @@ class StepLoop:
             self._channel.send_replies(0, self._replies)
             self._replies, self._sign_at = [], now + self._sign_seconds
         send_metrics(self._channel, self._context)
+
+
+class StepCall(OpenCall):
+    """One step, for a handler that asks for the callers of its requests, by position, and sends to them."""
+
+    def __init__(self, loop: StepLoop, active: Sequence[LiveRequest]) -> None:
+        super().__init__(streamed=any(live.item.streamed for live in active))
+        self._loop = loop
+        self._active = active
+
+    def has_left(self, position: int) -> bool:
+        """Whether a caller waits no more."""
+        return self._loop.has_left(self._active[position])
+
+    def deadline(self, position: int) -> float:
+        """Return a request's deadline, in monotonic seconds."""
+        return self._active[position].item.deadline
+
+    def _send(self, results: object) -> None:
+        self._loop.send(self._active, results)
 
 
 class CalledSteps(StepHandler):

@@ -6,6 +6,7 @@ import os
 import threading
 from contextlib import suppress
 from itertools import islice
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from servers import until
 
 from servegrpc.engine.channel import LEFT, PAUSED, Channel, Kind, Replies
-from servegrpc.errors import Code, ServeError
+from servegrpc.errors import Code, InvalidHandlerResult, ServeError
 from servegrpc.handlers.stepping import StepHandler
 from servegrpc.handlers.streaming import NOTHING, Last
 from servegrpc.v1 import inference_pb2
@@ -44,11 +45,11 @@ class Server:
         with suppress(ConnectionError):  # the test is over
             self.loop.serve()
 
-    def ask(self, data, *, streamed=True, headers=()):
+    def ask(self, data, *, streamed=True, headers=(), request_id="r"):
         self._tickets += 1
         payload = inference_pb2.PredictRequest(inputs={"data": encode_value(data)}).SerializeToString()
         request = SimpleNamespace(
-            payload=payload, dialect=0, request_id="r", headers=headers, arrived=0.0, deadline=math.inf, streamed=streamed
+            payload=payload, dialect=0, request_id=request_id, headers=headers, arrived=0.0, deadline=math.inf, streamed=streamed
         )
         self.channel.send_batch(0, self._tickets, [request], 0.0)
         return self._tickets
@@ -193,7 +194,7 @@ def test_caller_leaves_during_a_step(serve):
     ticket = server.ask("x")
     entered.acquire()
     server.flag(ticket, LEFT)
-    until(lambda: server.loop.has_left(0))
+    until(lambda: server.loop.call.has_left(0))
     go.release()
     assert reason(server.reply(ticket)) == "REQUEST_CANCELLED"
     assert seen == ["step", "finish"]
@@ -288,3 +289,47 @@ def test_last_message_from_within_a_step(serve):
     server = serve(handle, continuous=True)
     assert value(server.reply(server.ask("x"))) == "last"
     assert value(server.reply(server.ask("y", streamed=False))) == "too late"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_message_after_its_step(serve, named):
+    """A thread of one step sends in a later step, to others → nobody gets that, and the thread is told so."""
+    go, told = threading.Event(), SimpleQueue()
+
+    def send(context, request_ids):
+        go.wait(SECONDS)
+        try:
+            context.send_intermediate(["of another"], request_ids)
+        except Exception as error:
+            told.put(type(error))
+
+    def handle(data, context):
+        context.stopping_criteria = None
+        if data[0]["data"] == "first":
+            threading.Thread(target=send, args=(context, context.request_ids if named else None)).start()
+            return ["end"]
+        go.set()
+        return [told.get(timeout=SECONDS) in (KeyError, InvalidHandlerResult)]
+
+    server = serve(handle, continuous=True)
+    assert value(server.reply(server.ask("first", request_id="a"))) == "end"
+    server.ask("second", request_id="b")
+    assert [(reply.more, value(reply)) for reply in server.message() or server.message()] == [(False, True)]  # perhaps after a sign of life
+
+
+def test_threads_send_in_a_step(serve):
+    """Threads of a step send at once while it runs → each message comes once."""
+
+    def handle(data, context):
+        context.stopping_criteria = None
+        threads = [threading.Thread(target=lambda: [context.send_intermediate([1]) for _ in range(200)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return ["end"]
+
+    server = serve(handle, continuous=True)
+    ticket = server.ask("x")
+    assert [value(server.reply(ticket, more=True)) for _ in range(800)] == [1] * 800
+    assert value(server.reply(ticket)) == "end"

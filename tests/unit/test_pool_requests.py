@@ -68,6 +68,24 @@ def test_several_batches_in_one_hand_over(make):
     assert caller["c"] == ["OK"]
 
 
+@pytest.mark.parametrize("yields", [True, False])
+def test_quick_handler_that_streams(make, yields):
+    """A quick handler yields, or has sent several messages for a request → it gets one batch at a time: it may wait for a reader."""
+    pool, engine = make(batch_size=1, pace=0.0001)
+    pool.scale(1)
+    (worker,) = engine.workers
+    worker.become_ready(yields=yields)
+    caller = Caller(pool)
+    if not yields:
+        caller.submit("first", message=lambda reply: None)
+        worker.send_message(caller.requests["first"])
+        worker.answer()
+    caller.submit(*"abcdef", message=lambda reply: None)
+    while worker.batches:
+        assert {len(batch) for batch in worker.batches} == {1}
+        worker.answer()
+
+
 def test_slow_handler(make):
     """A handler is slow → a busy worker gets no second batch."""
     pool, engine = make(pace=0.1)

@@ -1,12 +1,16 @@
 """One batch through a handler: who gets which reply, whatever goes wrong."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
 import numpy as np
 import pytest
 import torch
 from google.rpc import error_details_pb2, status_pb2
 
 from servegrpc.engine.channel import LEFT, PAUSED, Item
-from servegrpc.errors import Code, InvalidInput, QueueFull
+from servegrpc.errors import Code, InvalidHandlerResult, InvalidInput, QueueFull, RequestCancelled
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import decode_value, encode_value
 from servegrpc.wire.codecs import CODECS
@@ -14,6 +18,8 @@ from servegrpc.worker.answers import LONGEST_MESSAGE, Answers
 from servegrpc.worker.batch_call import HOLD_UP_SECONDS
 from servegrpc.worker.context import Context
 from servegrpc.worker.runner import STALL_SECONDS, Runner
+
+SECONDS = 20  # that a wait may take at most
 
 
 def item(data, request_id, headers=()):
@@ -421,6 +427,64 @@ def test_some_callers_leave_a_handler_that_sends(other):
     steps, replies = run_sending(streamed("x", "a"), other, left=(0,))
     assert steps == 3
     assert result(replies[1]) == "end"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_message_after_its_call(named):
+    """A thread of one call sends during the next one, of others → nobody gets that, and the thread is told so."""
+    go, told, outlet = threading.Event(), SimpleQueue(), Recorded()
+
+    def send(context, request_ids):
+        go.wait(SECONDS)
+        try:
+            context.send_intermediate(["of another"], request_ids)
+        except Exception as error:
+            told.put(type(error))
+
+    def handle(rows, context):
+        if rows == [{"data": "first"}]:
+            threading.Thread(target=send, args=(context, context.request_ids if named else None)).start()
+            return ["end"]
+        go.set()
+        return [told.get(timeout=SECONDS) in (KeyError, InvalidHandlerResult)]
+
+    context = Context(model_name="m", model_dir="/", manifest={}, batch_size=8, gpu=None, model_yaml_config={})
+    runner = Runner(handle, context, Answers(CODECS, "m", "2.0", 5, expose_errors=False))
+    replies = [reply for name in ("first", "second") for reply in runner.run([streamed(name, name)], outlet)]
+    assert [result(reply) for reply in replies] == ["end", True]
+    assert outlet.sent == []
+
+
+def test_message_between_calls():
+    """A thread sends when its call is over and none runs → the message is refused."""
+    contexts = []
+
+    def handle(rows, context):
+        contexts.append(context)
+        return ["end"]
+
+    outlet = Recorded()
+    run_items(handle, [streamed("x", "r")], outlet)
+    with pytest.raises(RequestCancelled, match="after its call was over"):
+        contexts[0].send_intermediate(["late"])
+    assert outlet.sent == []
+
+
+def test_thread_sends():
+    """A thread that a handler starts sends while its call runs, one from before it by the id of the request → both messages come."""
+    outlet = Recorded()
+
+    def handle(rows, context):
+        thread = threading.Thread(target=context.send_intermediate, args=(["new"],))
+        thread.start()
+        thread.join()
+        pool.submit(context.send_intermediate, ["old"], context.request_ids).result(SECONDS)
+        return ["end"]
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result(SECONDS)
+        replies = run_items(handle, [streamed("x", "r")], outlet)
+    assert [result(reply) for reply in [*outlet.replies, *replies]] == ["new", "old", "end"]
 
 
 class Behind(Recorded):

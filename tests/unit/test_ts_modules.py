@@ -101,14 +101,11 @@ def test_import_no_class(name):
         import_class(name)
 
 
-class Sender:
-    """The context of a batch, as far as streams go."""
+class Callers:
+    """The callers of a batch, as far as streams go."""
 
-    def __init__(self, *request_ids):
-        self.request_ids = dict(enumerate(request_ids))
-
-    def send_intermediate(self, results):
-        self.sent = results
+    def send(self, results, *, named):
+        self.sent, self.named = results, named
 
 
 @pytest.mark.parametrize(
@@ -122,9 +119,10 @@ class Sender:
 )
 def test_intermediate_messages(request_ids, ret, req_id_map, sent):
     """A handler sends before it returns, to all or some of its batch → the context sends each of these its own message."""
-    sender = Sender(*request_ids)
-    send_intermediate_predict_response(ret, req_id_map, "Intermediate Prediction success", 200, sender)
-    assert sender.sent == sent
+    context, callers = Context("m", "/", {}, 8, None), Callers()
+    context.begin_batch(request_ids, [{}] * len(request_ids), callers)
+    send_intermediate_predict_response(ret, req_id_map, "Intermediate Prediction success", 200, context)
+    assert (callers.sent, callers.named) == (sent, True)
 
 
 def test_units():

@@ -6,16 +6,12 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from servegrpc.handlers.streaming import NOTHING
-
 
 class Streaming(Protocol):
     """The worker's context, as far as streams go."""
 
-    request_ids: dict[int, str] | None
-
-    def send_intermediate(self, results: Sequence[object]) -> None:
-        """Send one message to each caller of the batch."""
+    def send_intermediate(self, results: Sequence[object], request_ids: Mapping[int, str] | None = None) -> None:
+        """Send one message to each caller that `request_ids` names."""
 
 
 def import_class(class_name: str, module_prefix: str | None = None) -> type:
@@ -40,10 +36,6 @@ def send_intermediate_predict_response(
     """Send one message to each caller that `req_id_map` names: `ret[index]` to that of the id at `index`.
 
     What the handler returns is the last message. A micro-batch names the requests of its part of the batch, counted from 0. Raises
-    KeyError for an id that is not in the batch.
+    what `Context.send_intermediate` does.
     """
-    positions = {request_id: position for position, request_id in (context.request_ids or {}).items()}
-    entries: list[object] = [NOTHING] * len(positions)
-    for index, request_id in req_id_map.items():
-        entries[positions[request_id]] = ret[index]
-    context.send_intermediate(entries)
+    context.send_intermediate(ret, req_id_map)
