@@ -35,7 +35,7 @@ from servegrpc.v1 import inference_pb2
 
 EXAMPLE = HERE.parent / "examples" / "charlm"
 PROMPT = "The Rays of Light "
-LIVE, TOKENS, REPEATS, JOINS = 8, 400, 5, 20
+LIVE, TOKENS, REPEATS, JOINS = 8, 400, 9, 20
 GOALS: dict[str, tuple[str, float]] = {
     "served / offline": ("at least", 0.9),
     "first message / unary call of one token": ("at most", 1.5),

@@ -198,15 +198,15 @@ def check_size(element: ElementType, shape: Sequence[int], size: int) -> None:
 
 
 def _encode(value: value_pb2.Value, obj: object, depth: int) -> None:
-    if isinstance(obj, dict):
+    if isinstance(obj, str):
+        value.text = obj
+    elif isinstance(obj, bytes | bytearray | memoryview):
+        value.binary = bytes(obj)
+    elif isinstance(obj, dict):
         if any(isinstance(item, bytes | bytearray | memoryview) or is_array(item) for item in obj.values()):
             _encode_named(value.named, obj, depth)
         else:
             _encode_json(value.json, obj, depth)
-    elif isinstance(obj, str):
-        value.text = obj
-    elif isinstance(obj, bytes | bytearray | memoryview):
-        value.binary = bytes(obj)
     elif (isinstance(obj, np.generic) and depth == 0) or is_array(obj):  # in a dict, a numpy scalar is a plain number
         element, shape, data = encode_tensor(obj)
         value.tensor.data_type = element.number

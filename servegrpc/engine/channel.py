@@ -203,11 +203,12 @@ class Channel:
         """Send replies by way of a lane's slab. Raises OSError when the other end is gone."""
         heads, texts = [], []
         for reply in replies:
-            message = reply.message.encode()[:0xFFFF]
-            trailers = _join(reply.trailers)
+            message = trailers = b""
+            if reply.message or reply.trailers:
+                message, trailers = reply.message.encode()[:0xFFFF], _join(reply.trailers)
+                texts += [message, trailers]
             flags = reply.more * MORE | reply.empty * EMPTY
             heads.append(ANSWER.pack(reply.code, flags, len(message), len(trailers), reply.ticket, reply.index, len(reply.body)))
-            texts += [message, trailers]
         start = 0 if self._count(COPIED_AT, lane) == self._reply_writes[lane] else self._reply_ends[lane]
         bodies = [reply.body for reply in replies]
         end = self._send_items(Kind.REPLIES, lane, 0, heads + texts, bodies, self._replies[lane], start)

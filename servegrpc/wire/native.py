@@ -85,10 +85,15 @@ def encode(result: object, about: About) -> bytes:
     except (TypeError, ValueError) as error:
         raise InvalidHandlerResult(f"the handler's result cannot be sent: {error}") from error
     timing = reply.timing
-    timing.queue.seconds, microseconds = divmod(about.queue_microseconds, 1_000_000)  # `FromMicroseconds` takes three times as long
-    timing.queue.nanos = microseconds * 1000
-    timing.handler.seconds, timing.handler.nanos = divmod(about.handler_nanoseconds, 1_000_000_000)
     timing.batch_size = about.batch_size
+    seconds, microseconds = divmod(about.queue_microseconds, 1_000_000)  # `FromMicroseconds` takes three times as long
+    timing.queue.nanos = microseconds * 1000
+    if seconds:  # each field that is set costs 0.1 us
+        timing.queue.seconds = seconds
+    seconds, nanoseconds = divmod(about.handler_nanoseconds, 1_000_000_000)
+    timing.handler.nanos = nanoseconds
+    if seconds:
+        timing.handler.seconds = seconds
     return reply.SerializeToString()
 
 

@@ -54,6 +54,7 @@ class StepLoop:
         self._sign_at = 0.0
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._told: dict[tuple[object, object], int] = {}  # flags of requests, by ticket and index, that are not taken in yet
+        self.sends = isinstance(handler, CalledSteps)  # whether messages may come in the middle of a step
         self.call = StepCall(self, ())  # the step that runs, or the last one
         self._times = PredictionTimes(context)
         self._stopping = False
@@ -83,7 +84,7 @@ class StepLoop:
         """Send each caller of a step that takes a stream a message, now."""
         for live, result in zip(active, check_count(results, len(active)), strict=True):
             if live.item.streamed and not live.ended and not self.has_left(live):
-                self._answer(live, result, len(active))
+                self._answer(live, result, Took(monotonic_ns() - live.since, len(active)))
         self._flush()
 
     def _deliver(self, message: Message) -> None:
@@ -142,12 +143,14 @@ class StepLoop:
             entries = [told] * len(active)
         finally:
             self.call.close()  # a thread of the handler's own may send yet
-        self._times.add(began, monotonic_ns())
+        ended = monotonic_ns()
+        self._times.add(began, ended)
         responses = self._context.responses()  # a handler may have set others
         for position, (live, entry) in enumerate(zip(active, entries, strict=True)):
-            self._answer(live, entry, len(active), responses[position] if position < len(responses) else None)
+            took = Took(ended - live.since, len(active))
+            self._answer(live, entry, took, responses[position] if position < len(responses) else None)
 
-    def _answer(self, live: LiveRequest, entry: object, batch_size: int, response: RequestProcessor | None = None) -> None:
+    def _answer(self, live: LiveRequest, entry: object, took: Took, response: RequestProcessor | None = None) -> None:
         if entry is NOTHING or live.ended:
             return
         if isinstance(entry, Exception):
@@ -161,7 +164,7 @@ class StepLoop:
             live.last = entry
         else:
             try:
-                self._reply(live, self._answers.message(live.item, entry, Took(monotonic_ns() - live.since, batch_size)))
+                self._reply(live, self._answers.message(live.item, entry, took))
             except ServeError as error:
                 self._end(live, error)
 
@@ -192,7 +195,7 @@ class StepCall(OpenCall):
     """One step, for a handler that asks for the callers of its requests, by position, and sends to them."""
 
     def __init__(self, loop: StepLoop, active: Sequence[LiveRequest]) -> None:
-        super().__init__(streamed=any(live.item.streamed for live in active))
+        super().__init__(streamed=loop.sends and any(live.item.streamed for live in active))
         self._loop = loop
         self._active = active
 
