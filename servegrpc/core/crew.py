@@ -161,13 +161,13 @@ class Crew:
 
     def _give_up(self, cause: str, left: int) -> None:
         """Ask for no more workers than are left, for a while; without any, the version has failed. Needs the lock."""
-        before = self.target
+        before, stays = self.target, self.state not in (State.DRAINING, State.UNLOADED)
         if left:
             self._log.error("workers given up", target=left, before=before, cause=cause)
             self.target, self.cause = left, cause
         else:
             self._fail(cause)
-        if self._ever_ready and self.settings.cool_down_seconds:
+        if stays and self._ever_ready and self.settings.cool_down_seconds:
             self._retry_at = monotonic() + self.settings.cool_down_seconds
             self._timer.call_at(self._retry_at, partial(self._try_again, self._retry_at, before))
 

@@ -81,7 +81,7 @@ class ForkServer:
         return not self._ended
 
     def fork(self, worker_id: int, descriptors: Sequence[int], fork: Fork) -> bool:
-        """Ask for a worker that inherits the descriptors; returns at once, False when the fork server has ended."""
+        """Ask for a worker that inherits the descriptors; returns at once, False when the fork server has ended or cannot be asked."""
         with self._lock:
             if self._ended:
                 return False
@@ -90,7 +90,12 @@ class ForkServer:
         try:
             self._send(message, descriptors, socket.MSG_DONTWAIT)
         except BlockingIOError:  # hundreds wait already
-            threading.Thread(target=self._send_later, args=(message, [*map(os.dup, descriptors)]), daemon=True).start()
+            try:
+                kept = [*map(os.dup, descriptors)]
+            except OSError:
+                self._forks.pop(worker_id, None)
+                return False
+            threading.Thread(target=self._send_later, args=(message, kept), daemon=True).start()
         except OSError:
             pass  # it has just ended: _read tells everyone
         self._timer.call_at(monotonic() + self._fork_seconds, partial(self._check_forked, worker_id))

@@ -2,7 +2,7 @@
 
 start ─► fork server forks ─► LOAD ─► LOADED → ready      (reader thread)
 send  ─► BATCH ─► REPLIES → answered                      (reader thread)
-         what a full socket does not take waits for the next word of the worker; no call blocks
+         what a full socket does not take is tried again soon; no call blocks
 end of the process (fork server) + end of the channel → exited, once
 """
 
@@ -28,7 +28,8 @@ from servegrpc.core.pace import MAX_CALLS
 from servegrpc.core.request import Request
 from servegrpc.core.timer import Timer
 from servegrpc.engine.channel import LANES, LEFT, PAUSED, Channel, ChannelError, Control, Kind, Replies
-from servegrpc.engine.forkserver import UNTOLD, Fork, ForkServer
+from servegrpc.engine.ending import UNREADABLE, describe_end
+from servegrpc.engine.forkserver import Fork, ForkServer
 from servegrpc.engine.oom import OomKills
 from servegrpc.engine.output import OutputPump
 
@@ -37,8 +38,7 @@ log = structlog.get_logger()
 KEPT_OUTPUT_LINES = 20
 ENDED_AT_ONCE = 500  # ids of sequences in one message
 KILL_AFTER_TERM_SECONDS = 5.0
-OUT_OF_MEMORY = ": out of memory, by the kernel's count of such kills"
-LOAD_FAILED, UNREADABLE, FORK_FAILED = 3, 4, 6  # exit codes of ours, as long as no handler's code can have ended the worker
+ROOM_SECONDS = 0.01  # until a socket that was full is tried again
 
 
 class ProcessEngine:
@@ -111,6 +111,7 @@ class ProcessWorker:
         self._unsent: deque[tuple[int, Sequence[Request]]] = deque()  # until a lane is free and the socket has room
         self._untold: dict[tuple[int, int], int] = {}  # flags by ticket and index, that it must be told
         self._stopping = False  # it must be told to end, after all that
+        self._retrying = False  # all that will be tried again
         self._pidfd: int | None = None
         self._lock = threading.Lock()  # guards _pidfd against signals to a process that is gone
         self._sending = threading.Lock()  # guards the channel against use after it is closed
@@ -154,11 +155,33 @@ class ProcessWorker:
                 self._unsent.append((ticket, batch))
             return True
 
+    def _tell(self, kind: Kind, body: dict[str, object] | None = None) -> bool:
+        """Send a control message; returns False when there is no room for it now. Needs the lock."""
+        try:
+            self._channel.send(kind, body, wait=False)
+        except BlockingIOError:
+            self._wait_for_room()
+            return False
+        except OSError:
+            pass  # it has just ended
+        return True
+
+    def _wait_for_room(self) -> None:
+        """Try again soon: the worker may make room without a word. Needs the lock."""
+        if not self._retrying:
+            self._retrying = True
+            self._timer.call_at(monotonic() + ROOM_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        with self._sending:
+            self._retrying = False
+            self._send_waiting()
+
     def _send(self, ticket: int, batch: Sequence[Request]) -> bool:
         """Hand over a batch; returns False when there is no room for it now. Needs the lock."""
-        if not self._free_lanes:
-            return False
         self._tell_ended()
+        if self._ended_sequences or not self._free_lanes:
+            return False
         lane = self._free_lanes.popleft()
         sent = self._sent[ticket] = SentBatch(lane, len(batch), len(batch))
         try:
@@ -168,6 +191,7 @@ class ProcessWorker:
         except BlockingIOError:
             del self._sent[ticket]
             self._free_lanes.appendleft(lane)
+            self._wait_for_room()
             return False
         except ConnectionError:
             pass  # it has just ended; its exit says what becomes of the batch
@@ -179,17 +203,18 @@ class ProcessWorker:
 
     def _send_waiting(self) -> None:
         """Hand over, and tell, what had to wait, as far as there is room now; needs the lock."""
-        while self._unsent and not self._closed and self._send(*self._unsent[0]):
+        if self._closed:
+            return
+        while self._unsent and self._send(*self._unsent[0]):
             self._unsent.popleft()
-        with suppress(OSError):
-            unsent = {ticket for ticket, _ in self._unsent}
-            for (ticket, index), flags in [*self._untold.items()]:
-                if ticket not in unsent:
-                    self._tell_flags(ticket, index, flags)
-                    del self._untold[ticket, index]
-            if self._stopping and not self._unsent and not self._closed:
-                self._channel.send(Kind.STOP, wait=False)
-                self._stopping = False
+        unsent = {ticket for ticket, _ in self._unsent} if self._untold else ()
+        for (ticket, index), flags in [*self._untold.items()]:
+            if ticket not in unsent and self._tell_flags(ticket, index, flags):
+                del self._untold[ticket, index]
+        if self._live or not self._sent:  # a busy one would not look for long
+            self._tell_ended()
+        if self._stopping and not self._unsent:
+            self._stopping = not self._tell(Kind.STOP)
 
     def set_flags(self, ticket: int, index: int, *, left: bool = False, paused: bool = False) -> None:
         """Tell the worker about the caller of a request; a live one by a message, another by the board, since it is busy."""
@@ -197,30 +222,30 @@ class ProcessWorker:
             self._untold[ticket, index] = left * LEFT | paused * PAUSED
             self._send_waiting()
 
-    def _tell_flags(self, ticket: int, index: int, flags: int) -> None:
-        """Tell the flags of a request, unless its hand-over is answered. Raises OSError when there is no room, or no worker."""
+    def _tell_flags(self, ticket: int, index: int, flags: int) -> bool:
+        """Tell the flags of a request, unless its hand-over is answered; returns False when there is no room for it now."""
         sent = self._sent.get(ticket)
-        if self._closed or sent is None:
-            return
+        if sent is None:
+            return True
         if not self._live:
             self._channel.set_flags(sent.lane, index, flags)
-        if self._live or index in sent.paused:  # else it waits for nothing
-            self._channel.send(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags}, wait=False)
+        waits = self._live or index in sent.paused
+        if waits and not self._tell(Kind.FLAG, {"ticket": ticket, "index": index, "flags": flags}):
+            return False
         (sent.paused.add if flags & PAUSED else sent.paused.discard)(index)
+        return True
 
     def end_sequence(self, sequence_id: str) -> None:
         """Tell the worker that no more requests of a sequence will come, when it is not busy: it may be long before it looks."""
         with self._sending:
             self._ended_sequences.append(sequence_id)
-            if self._live or not self._sent:
-                self._tell_ended()
+            self._send_waiting()
 
     def _tell_ended(self) -> None:
         """Send the ids of sequences that have ended; needs the lock."""
-        with suppress(OSError):
-            while self._ended_sequences and not self._closed:
-                self._channel.send(Kind.SEQUENCE_ENDED, {"sequence_ids": self._ended_sequences[:ENDED_AT_ONCE]}, wait=False)
-                del self._ended_sequences[:ENDED_AT_ONCE]
+        ended = self._ended_sequences
+        while ended and self._tell(Kind.SEQUENCE_ENDED, {"sequence_ids": ended[:ENDED_AT_ONCE]}):
+            del ended[:ENDED_AT_ONCE]
 
     def stop(self, grace_seconds: float) -> None:
         """Let it end after what it was sent; TERM and then KILL it when that takes longer."""
@@ -306,12 +331,9 @@ class ProcessWorker:
                     del self._sent[reply.ticket]
                     if not self._live:
                         self._free_lanes.append(sent.lane)
-        if self._unsent or self._untold or self._stopping:
+        if self._unsent or self._untold or self._ended_sequences or self._stopping:
             with self._sending:
                 self._send_waiting()
-        if self._ended_sequences and not self._sent:
-            with self._sending:
-                self._tell_ended()
         try:
             self._events.answered(self._spec.worker_id, replies)
         except UnknownRequestError as error:
@@ -352,31 +374,7 @@ class ProcessWorker:
         return self._status == UNREADABLE and not in_handler
 
     def _describe_end(self) -> str:
-        status = self._status
-        out_of_memory = self._oom_kills.take(status == -signal.SIGKILL and not self._cause)
-        if self._cause:
-            return self._cause
-        if status is None:
-            return "the fork server ended"
-        if status == UNTOLD:
-            return "it ended, and the fork server does not say how"
-        if status < 0:
-            return f"signal {-status} ({_name(-status)})" + (OUT_OF_MEMORY if out_of_memory else "")
-        known = ""
-        if status == 0:
-            known = ": it ended by itself"
-        elif status == LOAD_FAILED and not self._loaded:
-            known = ": its handler failed to load"
-        elif self._unreadable:
-            known = ": it got a message it could not read"
-        elif status == FORK_FAILED and not self.pid:
-            known = ": it could not be forked"
-        return f"exit code {status}{known}"
-
-
-def _name(number: int) -> str:
-    """Return a signal's name; the real-time ones have none of their own, but for the first and the last."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN{number - signal.SIGRTMIN:+d}"
+        out_of_memory = self._oom_kills.take(self._status == -signal.SIGKILL and not self._cause)
+        return self._cause or describe_end(
+            self._status, out_of_memory=out_of_memory, loaded=self._loaded, unreadable=self._unreadable, forked=self.pid != 0
+        )

@@ -22,6 +22,7 @@ class Orphans:
     def __init__(self) -> None:
         self._next = 0
         self._dead: set[int] = set()  # at the last look
+        self._waited_for: set[int] = set()  # those of them that an object stands for: to find that out takes long
 
     def reap(self, now: int) -> None:
         """Look, unless there was a look lately; `now` is in monotonic nanoseconds."""
@@ -29,10 +30,14 @@ class Orphans:
             return
         self._next = now + LOOK_NANOSECONDS
         dead = _dead_children()
-        for pid in dead & self._dead - (_waited_for() if dead & self._dead else set()):
-            with suppress(ChildProcessError):  # the handler was quicker
-                os.waitpid(pid, os.WNOHANG)
+        still_dead = dead & self._dead - self._waited_for
+        if still_dead:
+            self._waited_for |= still_dead & _waited_for()
+            for pid in still_dead - self._waited_for:
+                with suppress(ChildProcessError):  # the handler was quicker
+                    os.waitpid(pid, os.WNOHANG)
         self._dead = dead
+        self._waited_for &= dead
 
 
 def _dead_children() -> set[int]:

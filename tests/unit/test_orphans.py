@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from servers import until
 
+from servegrpc.worker import orphans as orphans_module
 from servegrpc.worker.batch_loop import PredictionTimes
 from servegrpc.worker.context import Context
 from servegrpc.worker.forkserver import PR_SET_CHILD_SUBREAPER
@@ -48,3 +49,16 @@ def test_handlers_own(dead):
         orphans.reap(look * LOOK_NANOSECONDS)
     assert not orphan & _dead_children()
     assert process.wait() == 3
+
+
+def test_looked_for_once(monkeypatch):
+    """A process that the handler does not wait for stays → what it belongs to, which takes long to find out, is asked once."""
+    asked = []
+    monkeypatch.setattr(orphans_module, "_waited_for", lambda: asked.append(1) or {process.pid})
+    process = subprocess.Popen(["true"])
+    until(lambda: process.pid in _dead_children())
+    orphans = Orphans()
+    for look in range(5):
+        orphans.reap(look * LOOK_NANOSECONDS)
+    assert asked == [1]
+    assert process.wait() == 0

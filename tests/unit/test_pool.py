@@ -336,6 +336,24 @@ def test_engine_cannot_start_a_worker(timer, most):
     assert pool.settled()
 
 
+def test_engine_cannot_start_a_worker_while_draining():
+    """The last worker of a version that drains is lost, and no other can be started → it has failed, and never comes back."""
+    timer = ManualTimer()
+    pool = WorkerPool(POOL_SPEC, ModelSettings(), BrokenEngine(1), DeviceSlots(0, 4), timer, lambda: None)
+    pool.scale(1)
+    (worker,) = pool._crew._engine.workers
+    worker.become_ready()
+    caller = Caller(pool)
+    caller.submit("a", "b", "c")
+    pool.drain()
+    worker.exit("signal 9 (SIGKILL)")
+    assert pool.state is State.FAILED
+    assert all(caller[name] for name in "abc")
+    for _ in range(3):
+        timer.run()
+    assert (pool.state, pool.settled()) == (State.FAILED, True)
+
+
 def test_scale_while_draining(serving):
     """A version that is being unregistered is scaled → refused, and it goes."""
     pool, _, (worker,) = serving(1)
