@@ -29,6 +29,8 @@ from servegrpc.core.worker import HandOver, WorkerRecord, WorkerState, watch
 from servegrpc.errors import PoisonRequest, QueueFull, ServeError
 from servegrpc.reply import Reply
 
+LARGE_BYTES = 64 * 1024  # of a request, on average: to hand it over costs more than to wake a worker
+
 
 class WorkerPool:
     """The queue and the workers of one version. `on_change` is called, without the lock, after every change of state or numbers."""
@@ -205,10 +207,7 @@ class WorkerPool:
         """Hand over what the queue decides."""
         now = monotonic()
         service = self._service.known(now)
-        calls = (
-            1 if self._streams or self.handler.yields else self._pace.calls
-        )  # it may wait for a slow reader, and all behind that one with it
-        assignment = self.queue.assign(now, calls=calls, prefetch=self._pace.prefetch, service_seconds=service)
+        assignment = self.queue.assign(now, calls=self._calls(), prefetch=self._pace.prefetch, service_seconds=service)
         if not all([self._hand_over(record, batch) for record, batch in assignment.batches]):  # noqa: C419 - each has its turn
             self.pump()
         self.stats.expired += len(assignment.dropped)
@@ -221,6 +220,15 @@ class WorkerPool:
             self._timer.call_at(assignment.next_at, self.pump)
         if not self._crew.target:
             self._leave()
+
+    def _calls(self) -> int:
+        """Return how many batches a hand-over may hold.
+
+        One, of a handler that may wait for a slow reader, with all that is behind it, or of large requests, for which a worker would keep
+        as much memory.
+        """
+        alone = self._streams or self.handler.yields or self.queue.bytes > LARGE_BYTES * len(self.queue)
+        return 1 if alone else self._pace.calls
 
     def _leave(self) -> None:
         if not (len(self.queue) and self.records()):

@@ -68,6 +68,17 @@ def test_several_batches_in_one_hand_over(make):
     assert caller["c"] == ["OK"]
 
 
+def test_large_requests(make):
+    """A handler is quick and many large requests wait → a worker gets one batch at a time: it would keep memory for all of them."""
+    pool, engine = make(batch_size=2, pace=0.0001)
+    pool.scale(1)
+    (worker,) = engine.workers
+    for name in "abcd":
+        pool.submit(Request(bytes(100_000), 0, name, lambda reply: None))
+    worker.become_ready()
+    assert sent(worker)[0] == ["a", "b"]
+
+
 @pytest.mark.parametrize("yields", [True, False])
 def test_quick_handler_that_streams(make, yields):
     """A quick handler yields, or has sent several messages for a request → it gets one batch at a time: it may wait for a reader."""
