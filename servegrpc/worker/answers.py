@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from servegrpc.engine.channel import Item
-from servegrpc.errors import Code, HandlerError, InvalidHandlerResult, InvalidInput, RequestCancelled, ServeError
+from servegrpc.errors import Code, HandlerError, InvalidHandlerResult, InvalidInput, RequestCancelled, RequestExpired, ServeError
 from servegrpc.reply import Reply
 from servegrpc.wire.dialect import About, Codec
 from servegrpc.worker.context import RequestProcessor
@@ -152,6 +152,11 @@ def check_count(results: object, count: int) -> Sequence[object]:
 def caller_left() -> RequestCancelled:
     """Return the end of a call that nobody waits for."""
     return RequestCancelled("the caller left while the handler worked on its request")
+
+
+def too_late() -> RequestExpired:
+    """Return the end of a call whose deadline passed in the worker."""
+    return RequestExpired("the deadline passed before the handler got the request; it was not run")
 
 
 def http_code(status: int) -> Code:

@@ -13,7 +13,7 @@ from servegrpc.engine.channel import LEFT, Item
 from servegrpc.errors import InvalidInput, RequestCancelled, RequestExpired, ServeError, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
-from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row
+from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row, too_late
 from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
 from servegrpc.worker.context import Context, RequestProcessor, all_distinct
 from servegrpc.worker.joining import Joined
@@ -114,12 +114,16 @@ class Runner:
                 continue
             try:
                 if item.deadline <= now:
-                    raise RequestExpired("the deadline passed before the handler got the request; it was not run")
+                    raise too_late()
                 if outlet.flags(index) & LEFT:
                     raise RequestCancelled("the caller left before the handler got the request; it was not run")
                 rows[index] = decoded[index] if index in decoded else self.answers.decode(item, borrow=self.borrow)
             except (InvalidInput, RequestExpired, RequestCancelled) as error:
                 outcomes[index] = error
+        now = monotonic()  # to decode large ones takes its time
+        for index in [index for index in rows if batch[index].deadline <= now]:
+            del rows[index]
+            outcomes[index] = too_late()
         return rows
 
     def _call(self, rows: list[object], call: BatchCall) -> Sequence[object]:

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -374,6 +375,21 @@ def test_nobody_waits():
     assert seen == ["here"]
     assert [reply.code for reply in replies] == [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.OK]
     assert [reason(reply) for reply in replies[:2]] == ["DEADLINE_EXPIRED", "REQUEST_CANCELLED"]
+
+
+def test_deadline_passes_while_others_are_decoded(monkeypatch):
+    """To decode one request of a batch takes longer than another has time → the handler does not get that other one."""
+    items = [item(name, name) for name in ("short", "large")]
+    items[0].deadline = monotonic() + 0.05
+
+    def decode(self, one, *, borrow=False):
+        while one is items[1] and monotonic() < items[0].deadline:
+            pass
+        return {"data": one.request_id}
+
+    monkeypatch.setattr(Answers, "decode", decode)
+    replies = run_items(echo, items, Recorded())
+    assert (reason(replies[0]), result(replies[1])) == ("DEADLINE_EXPIRED", "large")
 
 
 def streamed(data, request_id):
