@@ -54,13 +54,13 @@ class Backlog(Generic[WorkerT]):
         """Queue one request, without blocking; call `assign` next.
 
         Raises QueueFull when `max_queue_size` requests wait already, or with this one more bytes would than may, here or in the whole
-        server, and LookupError when its sequence has ended. Of any size one request may wait.
+        server, and LookupError of its sequence when that has ended. Of any size one request may wait.
         """
         size = len(request.payload)
         with self._lock:
             self._check_room()
-            if request.sequence and request.sequence.lost:
-                raise LookupError(request.sequence.id)
+            if request.sequence and request.sequence.over:
+                raise LookupError(request.sequence)
             if self.bytes and self.bytes + size > self.max_queue_bytes:
                 raise QueueFull(f"requests of {self.bytes} bytes wait already", max_queue_bytes=self.max_queue_bytes)
             self._server_bytes.take(size)
@@ -160,7 +160,7 @@ class Backlog(Generic[WorkerT]):
 
     def _give_up(self, sequence: LiveSequence) -> list[Request]:
         """Take nothing more of a sequence; returns what waits of it."""
-        sequence.lost = True
+        sequence.over = True
         queued = [sequence.head] if sequence.head and sequence.head.waiting else []
         if queued:
             sequence.head = None
@@ -184,9 +184,9 @@ class Backlog(Generic[WorkerT]):
         with self._lock:
             for request in reversed(requests):
                 sequence = request.sequence
-                if request.left or (sequence and sequence.lost):
+                if request.left or (sequence and sequence.over):
                     refused.append(request)
-                    if sequence and sequence.lost:
+                    if sequence and sequence.over:
                         self._advance(sequence)
                     elif sequence:
                         self._pass_over(sequence, request)
@@ -267,11 +267,12 @@ class Backlog(Generic[WorkerT]):
         """Note that the worker is gone that ran a request of a sequence, which `take_lost` tells unless it was ended before."""
         with self._lock:
             sequence.head = None
-            if not sequence.lost:
+            if not sequence.over:
                 self._bound.get(sequence.worker, set()).discard(sequence)  # type: ignore[arg-type]  # it is a WorkerT
                 self._lose(sequence)
 
     def _lose(self, sequence: LiveSequence) -> None:
+        sequence.lost = True
         self._lost.append((sequence, self._give_up(sequence)))
 
     def _first(self) -> Request | None:

@@ -90,9 +90,10 @@ class Outcomes:
         for sequence, waiting in self._queue.take_lost():
             self.sequences.close(sequence, f"lost: {how}")
             for request in waiting:
-                self.fail(request, self._sequence_lost(sequence, how))
+                self.fail(request, self.sequence_lost(sequence, how))
 
-    def _sequence_lost(self, sequence: LiveSequence, how: str) -> ServeError:
+    def sequence_lost(self, sequence: LiveSequence, how: str) -> ServeError:
+        """Return the error of a request whose sequence has lost its worker; no later request is told so."""
         return self.sequences.lost(sequence.id, f"lost: {how}").about(**self._verdicts.names)
 
     # --- what a worker had that is gone
@@ -103,7 +104,7 @@ class Outcomes:
             if request.left or not request.sequence:
                 self.fail(request, self._verdicts.left(request))
             else:
-                self.fail(request, self._sequence_lost(request.sequence, how))
+                self.fail(request, self.sequence_lost(request.sequence, how))
         self.fail_unbegun()
         self.fail_lost(how)
 
@@ -123,5 +124,5 @@ class Outcomes:
     def loss_error(self, record: WorkerRecord, exit_: WorkerExit, request: Request) -> ServeError:
         """Return the error of a request that a lost worker was running, and that is not run again."""
         if request.sequence:
-            return self._sequence_lost(request.sequence, exit_.cause).about(worker=record.id, request_id=request.request_id)
+            return self.sequence_lost(request.sequence, exit_.cause).about(worker=record.id, request_id=request.request_id)
         return self._verdicts.lost(record.id, exit_, request, self._settings.response_timeout_seconds if record.timed_out else None)

@@ -150,11 +150,14 @@ class WorkerPool:
             return self._verdicts.queue_full(error, self.expected_wait())
         if isinstance(error, ServeError):
             return error
+        sequence: LiveSequence = error.args[0]
+        if sequence.lost:  # the table may not know yet
+            return self._outcomes.sequence_lost(sequence, "its worker is gone")
         try:
-            self.sequences.get(str(error.args[0]))  # raises what became of it
+            self.sequences.get(sequence.id)  # raises what became of it
         except ServeError as ending:
             return ending
-        return self._verdicts.sequence_anew(error.args[0])
+        return self._verdicts.sequence_anew(sequence.id)
 
     def cancel(self, request: Request) -> bool:
         """Drop a request whose caller left. Returns False when a worker has it already; it is then told, and answers as usual."""

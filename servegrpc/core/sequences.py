@@ -37,7 +37,8 @@ class LiveSequence:
     worker: object = None
     head: Request | None = None  # the request of it that is queued or being run
     begun: bool = False  # one has been answered: the worker has its state
-    lost: bool = False  # that worker is gone, or the sequence was ended
+    over: bool = False  # nothing more of it is taken: its worker is gone, or it was ended
+    lost: bool = False  # its worker is gone
     ending: bool = False  # its last request is queued: it ends when it is not busy any more
     closed: bool = False
     blocked: bool = False  # one of the same id, that is ending, comes first

@@ -59,6 +59,25 @@ def test_stopping_worker_is_lost(serving):
         pool.sequence("s", start=False)
 
 
+def test_next_request_while_losses_are_told(serving):
+    """A caller told that its sequence is lost sends for another one of that worker, which nobody has been told of → SEQUENCE_LOST too."""
+    pool, _, (worker,) = serving(1, batch_size=4)
+    caller = Caller(pool)
+    one, other = [begun(pool, caller, worker, sequence_id) for sequence_id in "ab"]
+    told = []
+
+    def send_next(reply):
+        for sequence in (one, other):
+            with pytest.raises(SequenceLost) as error:
+                pool.put(Request(b"x", 0, "next", lambda reply: None, sequence=sequence))
+            told.append((reply.error.reason, error.value.metadata["sequence_id"]))
+
+    for name, sequence in (("c", one), ("d", other)):
+        pool.put(Request(b"x", 0, name, send_next, sequence=sequence))
+    worker.exit("signal 9 (SIGKILL)")
+    assert told == [("SEQUENCE_LOST", "a"), ("SEQUENCE_LOST", "b")] * 2
+
+
 def test_lost_while_a_first_request_runs(serving):
     """A worker ends while it runs the first request of a sequence, and others wait behind → all are SEQUENCE_LOST."""
     pool, _, (worker,) = serving(1)
