@@ -3,6 +3,7 @@
 import faulthandler
 import random
 from dataclasses import dataclass
+from math import ceil
 from time import monotonic
 
 import psutil
@@ -34,7 +35,7 @@ def fuzz_inside(cases, seed):
     with targets() as found:
         whole = sum(target.share for target in found)
         for target in found:
-            yield _fuzz(target, max(1, round(cases * target.share / whole)), random.Random(f"{seed} {target.name}"))
+            yield _fuzz(target, ceil(cases * target.share / whole), random.Random(f"{seed} {target.name}"))
 
 
 def _fuzz(target, cases, chance):
