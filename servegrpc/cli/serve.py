@@ -28,6 +28,7 @@ from servegrpc.memory import keep_freed_blocks
 
 log = structlog.get_logger()
 
+KEPT_BYTES = 64 * 1024 * 1024  # of freed memory, for the next messages
 EXAMPLE = """
 \b
 Examples:
@@ -89,7 +90,7 @@ def serve(models: tuple[str, ...], config_file: Path | None, **options: object) 
         tell()
     config.block_environment()
     registrations = list(_registrations(config))
-    keep_freed_blocks()
+    keep_freed_blocks(KEPT_BYTES)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each worker takes eight descriptors
     stop = _StopRequests()

@@ -37,6 +37,7 @@ from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
 LONGEST_TRACE = 30_000  # characters of a trace that go to the log
 ASYNC_REQUESTS = 256  # that an asynchronous handler works on at once, unless the model says how many
+KEPT_BYTES = 1024 * 1024 * 1024  # of freed memory: the next batch needs as much as the last one
 
 LOAD_FAILED, PROTOCOL_ERROR = 3, 4
 
@@ -90,7 +91,6 @@ def _take_over(output: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     random.seed()
     np.random.seed()
-    keep_freed_blocks()
 
 
 def _serve(channel: Channel) -> int:
@@ -125,6 +125,7 @@ def _load(channel: Channel, spec: LoadSpec) -> Loop | None:
             Kind.LOAD_FAILED, {"cause": describe(error, folder), "trace": "".join(traceback.format_exception(error))[-LONGEST_TRACE:]}
         )
         return None
+    keep_freed_blocks(KEPT_BYTES)  # not before: loading needs memory that serving does not
     loop, slots = _loop(channel, spec, entry, context)
     joins = isinstance(loop, BatchLoop) and loop.joins
     channel.send(Kind.LOADED, {"slots": slots, "yields": isinstance(loop, StepLoop) or yields(entry), "joins": joins})
