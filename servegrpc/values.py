@@ -25,6 +25,7 @@ Tensors = Literal["numpy", "torch"]
 JSON_INT_LIMIT = 2**53  # JSON numbers are double precision: beyond it an int goes as a decimal string
 MAX_DEPTH = 30  # protobuf parsers stop at 100 nested messages, and a JSON level takes three
 MAX_DIMENSIONS = 32
+BYTES_LIKE = (bytes, bytearray, memoryview)  # no union, which would be made anew for each test
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def plain(obj: object) -> object:
     torch = _loaded_torch()
     if torch is not None and isinstance(obj, torch.Tensor):
         return obj.tolist()
-    raise _unsendable(obj, " inside JSON" if isinstance(obj, bytes | bytearray | memoryview) else "")
+    raise _unsendable(obj, " inside JSON" if isinstance(obj, BYTES_LIKE) else "")
 
 
 def is_array(obj: object) -> bool:
@@ -200,10 +201,10 @@ def check_size(element: ElementType, shape: Sequence[int], size: int) -> None:
 def _encode(value: value_pb2.Value, obj: object, depth: int) -> None:
     if isinstance(obj, str):
         value.text = obj
-    elif isinstance(obj, bytes | bytearray | memoryview):
+    elif isinstance(obj, BYTES_LIKE):
         value.binary = bytes(obj)
     elif isinstance(obj, dict):
-        if any(isinstance(item, bytes | bytearray | memoryview) or is_array(item) for item in obj.values()):
+        if any(isinstance(item, BYTES_LIKE) or is_array(item) for item in obj.values()):
             _encode_named(value.named, obj, depth)
         else:
             _encode_json(value.json, obj, depth)

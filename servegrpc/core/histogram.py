@@ -14,6 +14,7 @@ class Histogram:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
+        self._bounds = np.array(bounds)
         self._counts = np.zeros(len(bounds) + 1, np.int64)
         self._sum = 0.0
         self._fresh: list[float] = []
@@ -21,7 +22,7 @@ class Histogram:
     def observe(self, value: float, times: int = 1) -> None:
         """Count a value, so many times."""
         if times != 1:
-            self._counts[np.searchsorted(self.bounds, value)] += times
+            self._counts[np.searchsorted(self._bounds, value)] += times
             self._sum += value * times
             return
         self._fresh.append(value)
@@ -43,5 +44,5 @@ class Histogram:
     def _count(self) -> None:
         fresh, self._fresh = self._fresh, []
         if fresh:
-            self._counts += np.bincount(np.searchsorted(self.bounds, fresh), minlength=len(self._counts))
+            self._counts += np.bincount(np.searchsorted(self._bounds, fresh), minlength=len(self._counts))
             self._sum += float(sum(fresh))

@@ -134,7 +134,8 @@ class Channel:
         self._board_slab = slabs[-1]
         board_bytes = os.fstat(slabs[-1].fd).st_size
         self._board = slabs[-1].read(board_bytes)
-        self._flags_each = (board_bytes - FLAGS_AT) // LANES
+        each = (board_bytes - FLAGS_AT) // LANES
+        self._flags = [self._board[at : at + each] for at in range(FLAGS_AT, board_bytes, each)]
         self._reply_ends = [0] * LANES
         self._reply_writes = [0] * LANES  # messages whose bodies lie in the slab
         self._buffer = bytearray(MAX_MESSAGE_BYTES)
@@ -161,7 +162,7 @@ class Channel:
     def close(self) -> None:
         """Give up this end."""
         self._socket.close()
-        self._board = memoryview(b"")
+        self._board, self._flags = memoryview(b""), []
         self._buffer = bytearray()  # who still knows this end, a timer for one, shall not keep it
         for slab in (*self._requests, *self._replies, self._board_slab):
             slab.close()
@@ -194,8 +195,7 @@ class Channel:
             heads.append(ITEM.pack(request.dialect, request.streamed, len(identity), len(headers), queued, request.deadline, len(payload)))
             texts += [identity, headers]
         COUNT.pack_into(self._board, STARTED_AT + lane * COUNT.size, 0)
-        flags_at = self._flag_at(lane, 0)
-        self._board[flags_at : flags_at + len(requests)] = bytes(len(requests))
+        self._flags[lane][: len(requests)] = bytes(len(requests))
         payloads = [request.payload for request in requests]
         return self._send_items(Kind.BATCH, lane, ticket, heads + texts, payloads, self._requests[lane], 0, socket.MSG_DONTWAIT) > 0
 
@@ -226,14 +226,11 @@ class Channel:
 
     def set_flags(self, lane: int, index: int, flags: int) -> None:
         """Tell a worker that computes the lane's batch about one of its callers: LEFT, PAUSED or 0."""
-        self._board[self._flag_at(lane, index)] = flags
+        self._flags[lane][index] = flags
 
     def flags(self, lane: int, index: int) -> int:
         """Return, in the worker, what the server said last about a caller."""
-        return self._board[self._flag_at(lane, index)]
-
-    def _flag_at(self, lane: int, index: int) -> int:
-        return FLAGS_AT + lane * self._flags_each + index
+        return self._flags[lane][index]
 
     def _count(self, at: int, lane: int) -> int:
         (count,) = COUNT.unpack_from(self._board, at + lane * COUNT.size)

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from time import time
 from typing import TextIO
 
@@ -30,20 +31,19 @@ class AccessLog:
         self._written = threading.Event()
         self._closing = threading.Event()
         self._failed = False
-        self._second, self._stamp = 0, ""
+        self._millisecond, self._stamp = 0, ""
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
     def write(self, method: str, model: str, request_id: str, code: int, seconds: float) -> None:
         """Note one finished call; from any thread."""
-        now = time()
-        if int(now) != self._second:
-            self._second, self._stamp = int(now), datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        code_name, milliseconds = CODE_NAMES[code], seconds * 1000
-        stamp = f"{self._stamp}.{int(now % 1 * 1000):03d}Z"
+        now = int(time() * 1000)
+        if now != self._millisecond:  # many calls end within one
+            self._millisecond, self._stamp = now, f"{_second(now // 1000)}.{now % 1000:03d}Z"
         if not (model + request_id).isprintable():  # it is the caller's text: a line must stay a line
             model, request_id = json.dumps(model), json.dumps(request_id)
-        self._lines.append(f"{stamp} {method} model={model} code={code_name} ms={milliseconds:.2f} request_id={request_id}\n")
+        name, milliseconds = CODE_NAMES[code], seconds * 1000
+        self._lines.append(f"{self._stamp} {method} model={model} code={name} ms={milliseconds:.2f} request_id={request_id}\n")
         if not self._written.is_set():
             self._written.set()
 
@@ -75,3 +75,8 @@ class AccessLog:
             self._failed = True
         else:
             self._failed = False
+
+
+@lru_cache(maxsize=1)
+def _second(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")

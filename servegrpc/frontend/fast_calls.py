@@ -28,7 +28,8 @@ Event: TypeAlias = Any  # of cygrpc
 
 NO_FLAGS = 0
 NEVER = 2.0**40  # seconds since the epoch
-INITIAL_METADATA = cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)
+INITIAL_METADATA = cygrpc.SendInitialMetadataOperation(None, NO_FLAGS)  # these two hold nothing of a call, and serve all of them
+OK_STATUS = cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", NO_FLAGS)
 
 
 class Lane(Protocol):
@@ -115,9 +116,9 @@ class _Incoming:
 
     def _status(self, reply: Reply) -> Any:  # noqa: ANN401 - an operation of cygrpc
         """Return the operation that sends the status of a final reply."""
-        if reply.code == 0:
-            return cygrpc.SendStatusFromServerOperation(reply.trailers, cygrpc.StatusCode.ok, b"", NO_FLAGS)
-        trailers = ((DETAILS_KEY, reply.body), *reply.trailers)
+        if not (reply.code or reply.trailers):
+            return OK_STATUS
+        trailers = ((DETAILS_KEY, reply.body), *reply.trailers) if reply.code else reply.trailers
         return cygrpc.SendStatusFromServerOperation(trailers, reply.code, reply.message.encode(), NO_FLAGS)
 
 

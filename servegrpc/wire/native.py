@@ -37,8 +37,9 @@ def decode(payload: memoryview, *, borrow: bool = False) -> dict[str, object]:
         raise InvalidInput('inputs is empty; give at least one, as in {"data": …}.', field="inputs")
     name = ""
     try:
-        for name, value in request.inputs.items():
-            row[name] = decode_value(value, tensors="torch", binary=bytearray)
+        inputs = request.inputs
+        for name in inputs:  # its `items` take twice as long
+            row[name] = decode_value(inputs[name], tensors="torch", binary=bytearray)
     except ValueError as error:
         raise _wrong(name, error) from None
     return row
@@ -79,7 +80,8 @@ def _wrong(name: str, error: ValueError) -> InvalidInput:
 
 def encode(result: object, about: About) -> bytes:
     """Return the reply that carries one result. Raises InvalidHandlerResult for an object that cannot be sent."""
-    reply = inference_pb2.PredictResponse(model_name=about.model_name, model_version=about.model_version, request_id=about.request_id)
+    reply = inference_pb2.PredictResponse()
+    reply.model_name, reply.model_version, reply.request_id = about.model_name, about.model_version, about.request_id
     try:
         encode_into(reply.output, result)
     except (TypeError, ValueError) as error:

@@ -38,14 +38,17 @@ def route(raw: bytes) -> Route:
         found = route_fields(raw, 4)
     except (UnusualMessageError, IndexError, UnicodeDecodeError):
         found = _parse(raw)
-    for field, text in (("model_name", found.model_name), ("model_version", found.model_version)):
-        if len(text) > MAX_NAME_LENGTH:
-            raise InvalidInput(f"{field} has {len(text)} characters; at most {MAX_NAME_LENGTH} are allowed.", field=field)
-    if len(found.request_id) > MAX_REQUEST_ID_LENGTH:
-        raise InvalidInput(
-            f"request_id has {len(found.request_id)} characters; at most {MAX_REQUEST_ID_LENGTH} are allowed.", field="request_id"
-        )
+    name, version, request_id = found
+    if len(name) > MAX_NAME_LENGTH or len(version) > MAX_NAME_LENGTH or len(request_id) > MAX_REQUEST_ID_LENGTH:
+        _refuse(found)
     return found
+
+
+def _refuse(found: Route) -> None:
+    """Raise InvalidInput that names the field that is too long."""
+    for field, text, most in zip(Route._fields, found, (MAX_NAME_LENGTH, MAX_NAME_LENGTH, MAX_REQUEST_ID_LENGTH), strict=True):
+        if len(text) > most:
+            raise InvalidInput(f"{field} has {len(text)} characters; at most {most} are allowed.", field=field)
 
 
 def route_fields(raw: bytes, id_field: int) -> Route:
