@@ -13,8 +13,8 @@ class Reply:
 
     With code OK, `body` is the encoded reply of the request's dialect; with `empty` there is none, and the stream just ends. With another
     code, it is a serialized google.rpc.Status, or empty, and `message` is the status message. `trailers` are trailing metadata. When
-    `error` is set, it says all of this instead. On the way from a worker, `ticket` and `index` say which request of which hand-over it
-    is for.
+    `error` is set, it says all of this instead. `unrun` says that no handler got the request. On the way from a worker, `ticket` and
+    `index` say which request of which hand-over it is for.
     """
 
     body: bytes = b""
@@ -24,5 +24,6 @@ class Reply:
     error: ServeError | None = None
     more: bool = False
     empty: bool = False
+    unrun: bool = False
     ticket: int = 0
     index: int = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from time import monotonic
 from typing import Any
@@ -18,6 +18,7 @@ from weakref import ref
 from servegrpc.core.engine import HandlerSpec, LoadedHandler, WorkerEvents, WorkerExit, WorkerSpec
 from servegrpc.core.request import Request
 from servegrpc.core.restarts import MAX_FAILURES
+from servegrpc.errors import Code
 from servegrpc.reply import Reply
 from servegrpc.v1 import inference_pb2
 
@@ -167,6 +168,13 @@ class FakeWorker:
         self.slots = slots
         self._events.ready(self.spec.worker_id, LoadedHandler(slots, yields))
 
+    def refuse(self) -> None:
+        """Answer the oldest hand-over with errors: no handler got its requests."""
+        with self._changed:
+            batch = self.batches.popleft()
+        refusals = [replace(self.reply(request), code=Code.INVALID_ARGUMENT, unrun=True) for request in batch]
+        self._events.answered(self.spec.worker_id, refusals)
+
     def answer(self, calls: int | None = None) -> None:
         """Answer the oldest hand-over with each request's id, or only its next calls of the handler."""
         with self._changed:
@@ -247,7 +255,7 @@ class Caller:
 
     def _note(self, name, reply):
         with self._changed:
-            self.answers[name].append(reply.error.reason if reply.error else "OK")
+            self.answers[name].append(reply.error.reason if reply.error else Code(reply.code).name)
             self.errors[name] = reply.error
             self._changed.notify_all()
 

@@ -113,11 +113,15 @@ class Backlog(Generic[WorkerT]):
         else:
             self._pinned.setdefault(sequence.worker, deque()).append(request)  # type: ignore[arg-type]  # it is a WorkerT
 
-    def advance(self, sequence: LiveSequence) -> None:
-        """Let the next request of a sequence wait for its worker: the one before it is answered. Call `assign` next."""
+    def advance(self, sequence: LiveSequence, *, ran: bool = True) -> None:
+        """Let the next request of a sequence wait for its worker: the one before it is answered. Call `assign` next.
+
+        When no handler `ran` that one, call `take_unbegun` too: it may be the first.
+        """
         with self._lock:
-            sequence.begun = True
-            self._advance(sequence)
+            sequence.begun = sequence.begun or ran
+            if sequence.head:
+                self._pass_over(sequence, sequence.head)
 
     def _advance(self, sequence: LiveSequence) -> None:
         sequence.head = None

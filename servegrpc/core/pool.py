@@ -278,8 +278,9 @@ class WorkerPool:
         released = sum(not reply.more for reply in replies) if record.live else len(finished)
         for request, reply in pairs:
             if request.sequence and not reply.more:
-                self.queue.advance(request.sequence)
+                self.queue.advance(request.sequence, ran=not reply.unrun)
                 self._outcomes.end_if_done(request.sequence)  # before the worker gets one of the same id
+                self._outcomes.fail_unbegun()
         for _ in range(released):
             if self.queue.release(record) and record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)

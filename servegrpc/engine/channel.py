@@ -40,10 +40,10 @@ MAX_HEADS_BYTES = 256 * 1024  # heads (ids, lengths, headers) longer than this l
 
 HEADER = Struct("<BBHIIxxxxQQ")  # kind, lane, payloads inline, items, ticket, start in the slab, bytes of heads that lie in the slab
 ITEM = Struct("<BBHIIdQ")  # dialect, wants a stream, bytes of id, bytes of headers, microseconds queued, deadline, bytes of payload
-ANSWER = Struct("<BBHIIIQ")  # code, more and empty, bytes of message, bytes of trailers, ticket, index, bytes of body
+ANSWER = Struct("<BBHIIIQ")  # code, flags, bytes of message, bytes of trailers, ticket, index, bytes of body
 COUNT = Struct("<I")
 STARTED_AT, COPIED_AT, FLAGS_AT = 0, COUNT.size * LANES, 2 * COUNT.size * LANES  # on the board: two counts a lane, then a byte a request
-MORE, EMPTY = 1, 2
+MORE, EMPTY, UNRUN = 1, 2, 4  # flags of a reply
 NO_BYTES = memoryview(b"")
 NO_PAIRS: tuple[tuple[str, str], ...] = ()
 LEFT, PAUSED = 1, 2  # flags of a request: its caller has left; its caller cannot take more now
@@ -207,7 +207,7 @@ class Channel:
             if reply.message or reply.trailers:
                 message, trailers = reply.message.encode()[:0xFFFF], _join(reply.trailers)
                 texts += [message, trailers]
-            flags = reply.more * MORE | reply.empty * EMPTY
+            flags = reply.more * MORE | reply.empty * EMPTY | reply.unrun * UNRUN
             heads.append(ANSWER.pack(reply.code, flags, len(message), len(trailers), reply.ticket, reply.index, len(reply.body)))
         start = 0 if self._count(COPIED_AT, lane) == self._reply_writes[lane] else self._reply_ends[lane]
         bodies = [reply.body for reply in replies]
@@ -312,7 +312,7 @@ class Channel:
                 text, position = str(heads[position : position + message_length], "utf-8", "replace"), position + message_length
             if trailers_length:
                 trailers, position = _split(heads[position : position + trailers_length]), position + trailers_length
-            replies.append(Reply(b"", code, text, trailers, None, flags & MORE != 0, flags & EMPTY != 0, ticket, index))
+            replies.append(Reply(b"", code, text, trailers, None, flags & MORE != 0, flags & EMPTY != 0, flags & UNRUN != 0, ticket, index))
             lengths.append(length)
         if len(replies) != count:
             raise ValueError("it has fewer replies than it says")

@@ -13,7 +13,7 @@ from servegrpc.engine.channel import LEFT, Item
 from servegrpc.errors import InvalidInput, RequestCancelled, RequestExpired, ServeError, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
-from servegrpc.worker.answers import Answers, Took, caller_left, check_count, refused_row, too_late
+from servegrpc.worker.answers import Answers, Took, caller_left, check_count, left_before, refused_row, too_late
 from servegrpc.worker.batch_call import SENT, BatchCall, Outlet
 from servegrpc.worker.context import Context, RequestProcessor, all_distinct
 from servegrpc.worker.joining import Joined
@@ -116,7 +116,7 @@ class Runner:
                 if item.deadline <= now:
                     raise too_late()
                 if outlet.flags(index) & LEFT:
-                    raise RequestCancelled("the caller left before the handler got the request; it was not run")
+                    raise left_before()
                 rows[index] = decoded[index] if index in decoded else self.answers.decode(item, borrow=self.borrow)
             except (InvalidInput, RequestExpired, RequestCancelled) as error:
                 outcomes[index] = error

@@ -111,9 +111,9 @@ def test_replies_of_any_sizes(ends, sizes, message, trailers, code):
 
 
 def test_messages_of_streams(ends):
-    """Replies name tickets and indexes, and whether more comes → the server has the same."""
+    """Replies name tickets and indexes, whether more comes, and whether a handler ran → the server has the same."""
     server, worker = ends
-    replies = [Reply(b"a", more=True, ticket=7, index=1), Reply(empty=True, ticket=2**32 - 1, index=4)]
+    replies = [Reply(b"a", more=True, ticket=7, index=1), Reply(empty=True, ticket=2**32 - 1, index=4), Reply(code=3, unrun=True)]
     worker.send_replies(0, replies)
     assert server.receive().replies == replies
 

@@ -89,6 +89,31 @@ def test_lost_while_a_first_request_runs(serving):
     assert len(pool.sequences) == 0
 
 
+def test_no_handler_got_the_first_request(serving):
+    """A worker answers the first request of a sequence without its handler → what waits behind is not run either; one may start it anew."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    caller.submit("a", "b", sequence=pool.sequence("s", start=True))
+    worker.refuse()
+    assert (caller["a"], caller["b"]) == (["INVALID_ARGUMENT"], ["SEQUENCE_UNKNOWN"])
+    with pytest.raises(SequenceUnknown, match="its first request was not run"):
+        pool.sequence("s", start=False)
+    caller.submit("c", sequence=pool.sequence("s", start=True))
+    assert sent(worker) == [["c"]]
+
+
+@pytest.mark.parametrize("start", [True, None], ids=["a later request", "any may be the first"])
+def test_no_handler_got_a_request(serving, start):
+    """A worker answers a request of a sequence without its handler, not the first one or where any may be that → the next one runs."""
+    pool, _, (worker,) = serving(1)
+    caller = Caller(pool)
+    sequence = begun(pool, caller, worker) if start else pool.sequence("s")
+    caller.submit("a", "b", sequence=sequence)
+    worker.refuse()
+    assert caller["a"] == ["INVALID_ARGUMENT"]
+    assert sent(worker) == [["b"]]
+
+
 def test_no_worker_took_the_first_request(make):
     """Workers end before one took the first request of a sequence → that is refused at last, and the sequence can go on later."""
     timer = ManualTimer()

@@ -77,6 +77,7 @@ def test_nobody_waits():
     assert seen == ["here"]
     assert [reply.code for reply in replies] == [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.OK]
     assert [reason(reply) for reply in replies[:2]] == ["DEADLINE_EXPIRED", "REQUEST_CANCELLED"]
+    assert [reply.unrun for reply in replies] == [True, True, False]
 
 
 def test_deadline_passes_while_others_are_decoded(monkeypatch):
