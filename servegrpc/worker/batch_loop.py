@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
-from time import monotonic, monotonic_ns
+from time import monotonic, monotonic_ns, thread_time_ns
 from typing import cast
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Item, Kind, Replies
@@ -21,6 +21,7 @@ from servegrpc.worker.loader import Entry
 from servegrpc.worker.orphans import Orphans
 from servegrpc.worker.runner import Runner
 
+HOLD_NANOSECONDS = round(HOLD_SECONDS * 1e9)
 SLOW_TIMES = 10  # no reply is kept for so many times what a slow call took: the next may be slow too, and keep the interpreter's lock
 TIMED_NANOSECONDS = 1_000_000_000  # from one PredictionTime to the next
 
@@ -67,17 +68,18 @@ class BatchLoop:
 
     def _run_calls(self, batch: Batch, outlet: LaneOutlet) -> None:
         sent = now = monotonic_ns()
+        worked = thread_time_ns()
         for start, end in pairwise(self._bounds(batch.items)):
             self.channel.mark_started(batch.lane, end)
             began = now
             replies = self._runner.run(batch.items[start:end], outlet, start)
             now = monotonic_ns()
             self._times.add(began, now)
-            if now - began > HOLD_SECONDS * 1e9:
-                self._holds_at = now + SLOW_TIMES * (now - began)
-            if now - sent > HOLD_SECONDS * 1e9 or now < self._holds_at or end == len(batch.items):
+            if now - sent > HOLD_NANOSECONDS or now < self._holds_at or end == len(batch.items):
                 self._held.flush(replies, outlet.send)
-                sent = now
+                sent, before, worked = now, worked, thread_time_ns()
+                if now - began > HOLD_NANOSECONDS and worked - before > 2 * HOLD_NANOSECONDS:  # else it waited, or another process ran
+                    self._holds_at = now + SLOW_TIMES * (now - began)
             elif replies:
                 self._held.keep(replies, outlet.send)
 

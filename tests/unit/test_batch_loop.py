@@ -12,6 +12,7 @@ from servegrpc.tensors import parse_declaration
 from servegrpc.v1 import inference_pb2
 from servegrpc.values import encode_value
 from servegrpc.wire.codecs import CODECS
+from servegrpc.worker import batch_loop, held
 from servegrpc.worker.answers import Answers
 from servegrpc.worker.batch_loop import CLEAN, BatchLoop
 from servegrpc.worker.context import Context
@@ -45,7 +46,7 @@ def answered(server):
     """Return the indexes of the replies that have come until now."""
     indexes = []
     while server.wait_readable(0) and (message := server.receive()):
-        indexes += [reply.index for reply in message.replies]
+        indexes += [reply.index for reply in getattr(message, "replies", ())]
     return indexes
 
 
@@ -97,3 +98,21 @@ def test_quick_calls_after_a_slow_one(ends):
 
     serve(ends, handle, ["slow", "quick", "quick"])
     assert seen == [[], [0], [1]]
+
+
+def test_quick_calls_after_one_that_did_not_run(ends, monkeypatch):
+    """A call took long since its process was not run meanwhile → the replies of the quick calls behind it are sent together, as ever."""
+    server, _ = ends
+    seen, now = [], 0
+    monkeypatch.setattr(batch_loop, "monotonic_ns", lambda: now)
+    monkeypatch.setattr(held, "LOOK_SECONDS", 20)  # the thread shall not come before
+
+    def handle(rows, context):
+        nonlocal now
+        seen.append(answered(server))
+        now += round(HOLD_SECONDS * 20e9) if rows[0]["x"] == "late" else 1
+        return ["done"]
+
+    serve(ends, handle, ["late", "quick", "quick", "quick"])
+    assert seen == [[], [0], [], []]
+    assert answered(server) == [1, 2, 3]
