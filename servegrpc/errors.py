@@ -52,7 +52,6 @@ class ServeError(Exception):
 
     code: Code = Code.INTERNAL  # of the class; a handler may choose its own
     reason: ClassVar[str] = "SERVER_ERROR"
-    unrun = False  # said by a worker of which no handler got the request
 
     def __init__(self, message: str, *, field: str = "", retry_after_seconds: float | None = None, **metadata: object) -> None:
         super().__init__(message)

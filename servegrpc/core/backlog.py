@@ -140,6 +140,9 @@ class Backlog(Generic[WorkerT]):
             sequence.head = None
             self._unbegun += self._give_up(sequence)
         elif request is sequence.head:
+            if not sequence.begun:  # its worker has nothing of it
+                self._bound.get(sequence.worker, set()).discard(sequence)  # type: ignore[arg-type]  # it is a WorkerT
+                sequence.worker = None
             self._advance(sequence)
         else:
             sequence.waiting.remove(request)

@@ -151,7 +151,8 @@ class WorkerPool:
         if isinstance(error, ServeError):
             return error
         sequence: LiveSequence = error.args[0]
-        if sequence.lost:  # the table may not know yet
+        if sequence.lost:
+            self.sequences.close(sequence, "lost: its worker is gone")  # the table may not know yet; nobody else shall be told
             return self._outcomes.sequence_lost(sequence, "its worker is gone")
         try:
             self.sequences.get(sequence.id)  # raises what became of it
@@ -280,7 +281,6 @@ class WorkerPool:
             if request.sequence and not reply.more:
                 self.queue.advance(request.sequence, ran=not reply.unrun)
                 self._outcomes.end_if_done(request.sequence)  # before the worker gets one of the same id
-                self._outcomes.fail_unbegun()
         for _ in range(released):
             if self.queue.release(record) and record.worker:
                 record.worker.stop(STOP_GRACE_SECONDS)
@@ -292,6 +292,8 @@ class WorkerPool:
             elif request.message:
                 request.begun = self._streams = True
                 request.message(reply)
+        if any(reply.unrun for reply in replies):
+            self._outcomes.fail_unbegun()  # after the first ones, whose fault it is
 
     def measured(self, worker_id: int, records: Sequence[object]) -> None:  # noqa: ARG002 - the numbers of all workers are one
         """A worker's handler has recorded metrics."""

@@ -36,7 +36,7 @@ class LiveSequence:
     announced: bool = False  # its caller says which request is the first; else any may be
     worker: object = None
     head: Request | None = None  # the request of it that is queued or being run
-    begun: bool = False  # one has been answered: the worker has its state
+    begun: bool = False  # one has been run: the worker has its state
     over: bool = False  # nothing more of it is taken: its worker is gone, or it was ended
     lost: bool = False  # its worker is gone
     ending: bool = False  # its last request is queued: it ends when it is not busy any more

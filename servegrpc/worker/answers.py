@@ -66,10 +66,8 @@ class Answers:
         """Return the row of a request. Raises InvalidInput."""
         try:
             return self.codecs[item.dialect].decode(item.payload, borrow=borrow)
-        except InvalidInput as error:
-            raise unrun(error) from None
         except MemoryError:
-            raise unrun(InvalidInput("the inputs take more memory than the worker can get")) from None
+            raise InvalidInput("the inputs take more memory than the worker can get") from None
 
     def message(self, item: Item, value: object, took: Took) -> Reply:
         """Return a message of a request's stream.
@@ -109,7 +107,6 @@ class Answers:
             unsendable = HandlerError("the handler raised an error that cannot be sent; the server's log has the trace")
             reply = self._error_reply(item, unsendable)
         reply.trailers = reply.trailers or trailers
-        reply.unrun = outcome.unrun
         return reply
 
     def handler_error(self, error: BaseException, items: Sequence[Item]) -> ServeError:
@@ -157,20 +154,14 @@ def caller_left() -> RequestCancelled:
     return RequestCancelled("the caller left while the handler worked on its request")
 
 
-def left_before() -> ServeError:
-    """Return the end of a call whose caller left when its worker had it, but no handler."""
-    return unrun(RequestCancelled("the caller left before the handler got the request; it was not run"))
+def left_before() -> RequestCancelled:
+    """Return the end of a call whose caller left when its worker had it, but not the handler."""
+    return RequestCancelled("the caller left before the handler got the request; it was not run")
 
 
-def too_late() -> ServeError:
+def too_late() -> RequestExpired:
     """Return the end of a call whose deadline passed in the worker."""
-    return unrun(RequestExpired("the deadline passed before the handler got the request; it was not run"))
-
-
-def unrun(error: ServeError) -> ServeError:
-    """Return an error as that of a request which no handler got."""
-    error.unrun = True
-    return error
+    return RequestExpired("the deadline passed before the handler got the request; it was not run")
 
 
 def http_code(status: int) -> Code:

@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic, monotonic_ns
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, ChannelError, Control, Item, Kind
-from servegrpc.errors import InvalidHandlerResult, InvalidInput, ResponseTimeout, SlowReader
+from servegrpc.errors import InvalidHandlerResult, InvalidInput, RequestCancelled, ResponseTimeout, SlowReader
 from servegrpc.handlers.streaming import FINISHED, NOTHING, Last
 from servegrpc.reply import Reply
-from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count
+from servegrpc.worker.answers import ENDED, Answers, Took, caller_left, check_count, left_before
 from servegrpc.worker.batch_loop import CLEAN, SERVER_GONE, PredictionTimes, end_sequence, send_metrics
-from servegrpc.worker.context import Context, distinct
+from servegrpc.worker.context import Context, RequestProcessor, distinct
 from servegrpc.worker.inbox import Inbox, Message, sign_seconds
 from servegrpc.worker.loader import Entry
 
@@ -100,7 +100,7 @@ class AsyncLoop:
         late = ResponseTimeout(f"the handler took longer than {timeout}, and was cancelled", response_timeout=timeout)
         del self._calls[key]
         call.cancel()
-        self._reply(key, self._answers.reply(call.item, late, Took()))
+        self._answer(key, call, late, Took())
         self._stop_if_done()
 
     def _stop_if_done(self) -> None:
@@ -118,13 +118,13 @@ class AsyncLoop:
         context.begin_batch([request_id], [dict(item.headers)], call)
         call.on_send = lambda value: self._message(key, item, value, started)
         try:
-            outcome = caller_left() if call.left else await self._outcome(call, context)
+            outcome = call.departure() if call.left else await self._outcome(call, context)
         except (InvalidInput, InvalidHandlerResult, SlowReader) as error:
             outcome = error
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and the worker must serve on
-            outcome = caller_left() if call.left else self._answers.handler_error(error, [item])
+            outcome = call.departure() if call.left else self._answers.handler_error(error, [item])
         if isinstance(outcome, Exception) and call.left:
-            outcome = caller_left()
+            outcome = call.departure()
         elif call.slow:
             outcome = call.slow  # whatever the handler has made of it: there is a gap
         call.on_send = _nobody  # a task of the handler's own may send yet
@@ -132,11 +132,13 @@ class AsyncLoop:
         self._times.add(started, ended)
         self._request_ids.remove(request_id)
         if self._calls.pop(key, None):  # else it has taken too long, and was answered
-            self._reply(key, self._answers.reply(item, outcome, Took(ended - started, 1), responses[0] if responses else None))
+            self._answer(key, call, outcome, Took(ended - started, 1), responses[0] if responses else None)
             self._stop_if_done()
 
     async def _outcome(self, call: AsyncCall, context: Context) -> object:
-        results = self._entry([self._answers.decode(call.item)], context)
+        rows = [self._answers.decode(call.item)]
+        call.reached = True
+        results = self._entry(rows, context)
         if isinstance(results, AsyncIterator):
             return await self._drive(call, results)
         if isinstance(results, Awaitable):
@@ -164,6 +166,11 @@ class AsyncLoop:
             return ENDED
         return InvalidHandlerResult("the handler's stream ended without a value") if last is NOTHING else last
 
+    def _answer(self, key: Key, call: AsyncCall, outcome: object, took: Took, processor: RequestProcessor | None = None) -> None:
+        reply = self._answers.reply(call.item, outcome, took, processor)
+        reply.unrun = not call.reached
+        self._reply(key, reply)
+
     def _message(self, key: Key, item: Item, value: object, started: int) -> None:
         self._reply(key, self._answers.message(item, value, Took(monotonic_ns() - started, 1)))
 
@@ -186,6 +193,7 @@ class AsyncCall:
     def __init__(self, item: Item, task: asyncio.Task[None]) -> None:
         self.item = item
         self.left = self.started = False
+        self.reached = False  # the handler has got the request
         self.began = monotonic()
         self.slow: SlowReader | None = None  # set when a message could not be sent
         self.can_take = asyncio.Event()
@@ -200,6 +208,10 @@ class AsyncCall:
             if self.started:  # else it would never run, and never answer
                 self.cancel()
         (self.can_take.clear if flags & PAUSED else self.can_take.set)()
+
+    def departure(self) -> RequestCancelled:
+        """Return what becomes of it when its caller has left."""
+        return caller_left() if self.reached else left_before()
 
     def cancel(self) -> None:
         """Cancel its task."""

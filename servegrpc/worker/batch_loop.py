@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
-from time import monotonic, monotonic_ns, thread_time_ns
+from time import monotonic, monotonic_ns, process_time_ns
 from typing import cast
 
 from servegrpc.engine.channel import LEFT, PAUSED, Batch, Channel, Control, Item, Kind, Replies
@@ -68,7 +68,7 @@ class BatchLoop:
 
     def _run_calls(self, batch: Batch, outlet: LaneOutlet) -> None:
         sent = now = monotonic_ns()
-        worked = thread_time_ns()
+        worked = process_time_ns()
         for start, end in pairwise(self._bounds(batch.items)):
             self.channel.mark_started(batch.lane, end)
             began = now
@@ -77,7 +77,7 @@ class BatchLoop:
             self._times.add(began, now)
             if now - sent > HOLD_NANOSECONDS or now < self._holds_at or end == len(batch.items):
                 self._held.flush(replies, outlet.send)
-                sent, before, worked = now, worked, thread_time_ns()
+                sent, before, worked = now, worked, process_time_ns()
                 if now - began > HOLD_NANOSECONDS and worked - before > 2 * HOLD_NANOSECONDS:  # else it waited, or another process ran
                     self._holds_at = now + SLOW_TIMES * (now - began)
             elif replies:

@@ -19,7 +19,7 @@ class HeldReplies:
     """Replies that wait for those of the next call, `HOLD_SECONDS` and `LOOK_SECONDS` at most: a thread sends what is due while it runs.
 
     Only a call that keeps the interpreter's lock for longer, in native code that does not release it, holds them up: the loop keeps no
-    replies when a recent call was slow.
+    replies when a recent call has computed for long.
     The thread is started when replies are first kept. While more are kept again and again it looks by itself, so that keeping them
     wakes nobody; when nothing is, it sleeps.
     """

@@ -37,7 +37,7 @@ from servegrpc.worker.step_loop import CalledSteps, StepLoop
 
 LONGEST_TRACE = 30_000  # characters of a trace that go to the log
 ASYNC_REQUESTS = 256  # that an asynchronous handler works on at once, unless the model says how many
-KEPT_BYTES = 1024 * 1024 * 1024  # of freed memory: the next batch needs as much as the last one
+KEPT_BYTES = 256 * 1024 * 1024  # of freed memory: the next batch needs as much as the last one
 
 LOAD_FAILED, PROTOCOL_ERROR = 3, 4
 

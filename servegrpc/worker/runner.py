@@ -5,7 +5,7 @@ Whatever a handler or a request does wrong ends as the Reply of the requests con
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Container, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, monotonic_ns
 
@@ -48,6 +48,7 @@ class Runner:
         rows = self._rows(batch, outlet, refused)
         groups = self.entry.groups(rows, refused)
         replies = [self._final(index, batch[index], outcome, Took()) for index, outcome in refused.items()]
+        _mark_unrun(replies, called=set())
         for group in groups:
             if replies:
                 outlet.send(replies)
@@ -58,9 +59,11 @@ class Runner:
         """Run requests, given by index, by one call of the handler; by further ones without those it refuses. Does as `run`."""
         outcomes: dict[int, object] = {}
         live: list[int] = []
+        called: set[int] = set()
         took = Took()
         while rows := self._rows(batch, outlet, outcomes, decoded):
             live = list(rows)
+            called.update(live)
             call = BatchCall([batch[index] for index in live], live, outlet, self._send)
             started = monotonic_ns()
             try:
@@ -86,7 +89,10 @@ class Runner:
             break
         responses = dict(zip(live, self.context.responses(), strict=False))  # a handler may have set others
         final = ((index, item, outcomes[index]) for index, item in batch.items())
-        return [self._final(index, item, outcome, took, responses.get(index)) for index, item, outcome in final if outcome is not SENT]
+        replies = [self._final(index, item, outcome, took, responses.get(index)) for index, item, outcome in final if outcome is not SENT]
+        if len(called) < len(batch):
+            _mark_unrun(replies, called)
+        return replies
 
     def _may_run_apart(self, call: BatchCall) -> bool:
         """Whether the handler may be called again with each request: none has got a part of its answer, or is of a sequence with state."""
@@ -216,3 +222,9 @@ class Runner:
             if position in call.open and call.items[position].streamed and not call.has_left(position):
                 replies += self._replies_to(call, position, value, took)
         self._send_now(call, replies, took)
+
+
+def _mark_unrun(replies: Sequence[Reply], called: Container[int]) -> None:
+    """Mark the replies of requests, by index, that the handler was not called with."""
+    for reply in replies:
+        reply.unrun = reply.index not in called

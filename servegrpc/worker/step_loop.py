@@ -34,6 +34,7 @@ class LiveRequest:
     request: StepRequest
     since: int  # nanoseconds
     flags: int = 0
+    reached: bool = False  # the handler has got it
     ended: bool = False
     last: object = NOTHING  # for a caller that takes one answer only
 
@@ -124,6 +125,7 @@ class StepLoop:
         live = LiveRequest(ticket, index, item, request, monotonic_ns())
         try:
             live.request.data = self._answers.decode(item)
+            live.reached = True
             self._handler.start(live.request)
         except InvalidInput as error:
             self._end(live, error, started=False)
@@ -169,7 +171,9 @@ class StepLoop:
                 self._end(live, error)
 
     def _end(self, live: LiveRequest, outcome: object, response: RequestProcessor | None = None, *, started: bool = True) -> None:
-        self._reply(live, self._answers.reply(live.item, outcome, Took(monotonic_ns() - live.since, len(self._live)), response))
+        reply = self._answers.reply(live.item, outcome, Took(monotonic_ns() - live.since, len(self._live)), response)
+        reply.unrun = not live.reached
+        self._reply(live, reply)
         live.ended = True
         if not started:
             return

@@ -176,6 +176,20 @@ def test_worker_is_forgotten_before_it_began():
     assert assign(queue) == [("w", ["a"])]
 
 
+def test_worker_is_forgotten_after_a_request_it_did_not_run():
+    """A worker did not run the first request of a sequence, any of which may be that, and is gone then → the next one begins on another."""
+    queue = with_workers("v")
+    sequence = LiveSequence("s")
+    put(queue, request("a", sequence), request("b", sequence))
+    assign(queue)
+    queue.advance(sequence, ran=False)
+    queue.release("v")
+    queue.forget_worker("v")
+    queue.add_worker("w")
+    assert queue.take_lost() == []
+    assert assign(queue) == [("w", ["b"])]
+
+
 def test_close():
     """A sequence is closed while one of its requests runs → those behind are given back."""
     queue = with_workers("w")

@@ -91,6 +91,11 @@ def assert_refused(reply, told):
     assert told in reply.message
 
 
+def assert_unrun(reply, told):
+    assert_refused(reply, told)
+    assert reply.unrun
+
+
 def test_joined_and_split():
     """Requests of different numbers of rows → one call with all rows, and each its own back."""
     handler = Handler()
@@ -110,7 +115,7 @@ def test_too_many_rows():
     """A request of more rows than the batch size → that one is refused."""
     fine, refused = run(Handler(), declare("x"), row([1]), row(*[[1]] * 5))
     assert fine["y"].tolist() == [[2]]
-    assert_refused(refused, "5 rows; the model takes at most 4")
+    assert_unrun(refused, "5 rows; the model takes at most 4")
 
 
 def test_other_shapes_apart():
@@ -180,7 +185,7 @@ def test_not_as_declared(bad, told):
 def test_first_dimensions_differ():
     """Inputs of one request with different numbers of rows → that request is refused."""
     (refused,) = run(Handler(), declare("x", "w"), {**row([1]), **row([1], [2], name="w")})
-    assert_refused(refused, "differ in their first dimension")
+    assert_unrun(refused, "differ in their first dimension")
 
 
 def test_handler_refuses():
@@ -194,6 +199,7 @@ def test_handler_refuses():
     first, refused, last = run(Handler(result), declare("x"), row([1]), row([-1]), row([2]))
     assert (first.tolist(), last.tolist()) == ([[1]], [[2]])
     assert_refused(refused, "negative")
+    assert not refused.unrun
 
 
 def test_refusal_that_names_a_row():

@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 from servers import until
 
 from servegrpc.engine.channel import LEFT, PAUSED, Channel, Kind, Replies
-from servegrpc.errors import Code, InvalidHandlerResult, ServeError
+from servegrpc.errors import Code, InvalidHandlerResult, InvalidInput, ServeError
 from servegrpc.handlers.stepping import StepHandler
 from servegrpc.handlers.streaming import NOTHING, Last
 from servegrpc.v1 import inference_pb2
@@ -46,8 +46,11 @@ class Server:
             self.loop.serve()
 
     def ask(self, data, *, streamed=True, headers=(), request_id="r"):
-        self._tickets += 1
         payload = inference_pb2.PredictRequest(inputs={"data": encode_value(data)}).SerializeToString()
+        return self.ask_raw(payload, streamed, headers, request_id)
+
+    def ask_raw(self, payload, streamed=False, headers=(), request_id="r"):
+        self._tickets += 1
         request = SimpleNamespace(
             payload=payload, dialect=0, request_id=request_id, headers=headers, arrived=0.0, deadline=math.inf, streamed=streamed
         )
@@ -134,6 +137,29 @@ async def ticking(data, context):
         yield [data[0]["data"]]
         await asyncio.sleep(0)
     await asyncio.Event().wait()
+
+
+class Refusing(StepHandler):
+    """Takes no request."""
+
+    def start(self, request):
+        raise InvalidInput("no.")
+
+    def step(self, active):
+        raise AssertionError
+
+
+async def refuse(data, context):
+    raise InvalidInput("no.")
+
+
+@pytest.mark.parametrize("handler", [Refusing(), refuse], ids=["steps", "async"])
+def test_refused_by_the_handler_or_before(serve, handler):
+    """A request cannot be read, another one the handler refuses → the server hears that the first was not run."""
+    server = serve(handler)
+    for ticket, unrun in ((server.ask_raw(b""), True), (server.ask(1, streamed=False), False)):
+        reply = server.reply(ticket)
+        assert (reply.code, reply.unrun) == (Code.INVALID_ARGUMENT, unrun)
 
 
 # --- signs of life

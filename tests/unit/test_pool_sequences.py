@@ -96,6 +96,7 @@ def test_no_handler_got_the_first_request(serving):
     caller.submit("a", "b", sequence=pool.sequence("s", start=True))
     worker.refuse()
     assert (caller["a"], caller["b"]) == (["INVALID_ARGUMENT"], ["SEQUENCE_UNKNOWN"])
+    assert list(caller.errors) == ["a", "b"]  # in this order
     with pytest.raises(SequenceUnknown, match="its first request was not run"):
         pool.sequence("s", start=False)
     caller.submit("c", sequence=pool.sequence("s", start=True))

@@ -26,6 +26,18 @@ def test_refused_row():
     assert [result(replies[1]), result(replies[3])] == ["b", "d"]
 
 
+def test_late_after_a_refused_row():
+    """A handler refuses one row, and another one's caller leaves then → that one was run, though it is not run again."""
+    outlet = Recorded()
+
+    def handle(rows, context):
+        outlet.left = (1,)
+        return refuse_bad(rows, context)
+
+    replies = run_items(handle, [item("bad", "a"), item("left", "b"), item("c", "c")], outlet)
+    assert [(reply.code, reply.unrun) for reply in replies] == [(3, False), (1, False), (0, False)]
+
+
 def test_all_rows_refused():
     """A handler refuses every row → all get the error, and it is not called with none."""
     assert [reply.code for reply in run(refuse_bad, "bad", "bad")] == [3, 3]
