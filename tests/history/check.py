@@ -1,6 +1,8 @@
 """Holds the history against what may be: each call's status against what was done to it and its model, and the journal against both."""
 
 import json
+import math
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 
 from history.calls import NO_STATUS_SECONDS, OK
@@ -38,10 +40,30 @@ def violations(calls, faults, journal):
         batches[at].append(request_id)
     kinds = {call.id: call.kind for call in calls}
     repeated = {at for at, ids in batches.items() if _is_refused([kinds.get(one) for one in ids])}
-    problems = [(call, problem) for call in calls for problem in _problems(call, by_model[call.model], runs[call.id], repeated)] + [
-        (call, problem) for call, problem in _unnoted(calls, by_model, runs)
+    near = {model: Near(of_model) for model, of_model in by_model.items()}
+    problems = [
+        (call, problem)
+        for call in calls
+        for problem in _problems(call, near[call.model].to(call, runs[call.id]) if call.model in near else [], runs[call.id], repeated)
     ]
+    problems += _unnoted(calls, by_model, runs)
     return [f"{_described(call)}: {problem}; {call.message[:200]}" for call, problem in problems]
+
+
+class Near:
+    """Finds the few faults of a model that a call may have met, among those of half an hour."""
+
+    def __init__(self, faults):
+        self._lasting = [fault for fault in faults if fault.end == math.inf]
+        self._faults = sorted((fault for fault in faults if fault.end < math.inf), key=lambda fault: fault.begin)
+        self._begins = [fault.begin for fault in self._faults]
+        self._longest = max((fault.end - fault.begin for fault in self._faults), default=0.0)
+
+    def to(self, call, runs):
+        """Return the faults that were there while a call was, or while its handler ran it, or within `NEXT_CALL_SECONDS` before."""
+        first = bisect_left(self._begins, call.begin - NEXT_CALL_SECONDS - self._longest)
+        last = bisect_right(self._begins, max([call.end, *(at for at, _ in runs)]))
+        return self._lasting + self._faults[first:last]
 
 
 def _is_refused(kinds):
