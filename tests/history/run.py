@@ -70,6 +70,7 @@ class World:
         self._journal = folder / "journal"
         self._journal.touch()
         self._archives = {(name, version): self._archive(folder, name, version) for name in WORKERS for version in VERSIONS}
+        self._room = ROOM | ({"threads": CALLERS + BURST} if lane == "off" else {})  # then each call has a thread
         self.server = ServerProcess("--fast-lane", lane, environment={"TMPDIR": str(self.folder)})
         self._ends = float("inf")
         self.unequal = []
@@ -98,7 +99,7 @@ class World:
             client, faults = await self._load(management, seconds, faulty=faulty)
             after = await asyncio.to_thread(self._settled, management, before)
         wrong = violations(client.calls, faults.done, self._journal.read_text().splitlines())
-        wrong += [*self.unequal, *after.more_than(before, **ROOM), *self._wrong_metrics(client.calls)]
+        wrong += [*self.unequal, *after.more_than(before, **self._room), *self._wrong_metrics(client.calls)]
         return History(wrong, summary(client.calls, faults.done), len(client.calls), len(faults.done), before, after)
 
     async def _load(self, management, seconds, *, faulty):
@@ -172,7 +173,7 @@ class World:
         """Wait until the server holds no more than before, and no longer than it may take; returns what it holds."""
         self._quiet(management)
         ends = monotonic() + 10
-        while (now := footprint(self.server.process.pid, self.folder)).more_than(before, **ROOM) and monotonic() < ends:
+        while (now := footprint(self.server.process.pid, self.folder)).more_than(before, **self._room) and monotonic() < ends:
             self._at_rest(management)  # connections are closed meanwhile
         return now
 
