@@ -1,43 +1,10 @@
-"""How the requests of sequences wait, and how live workers take requests, with time as an argument."""
-
-import math
+"""How the requests of sequences wait."""
 
 import pytest
+from queues import assign, begun, put, request, with_workers
 
-from servegrpc.core.batching import BatchQueue
 from servegrpc.core.request import Request
 from servegrpc.core.sequences import LiveSequence
-
-
-def request(name, sequence=None, deadline=math.inf):
-    return Request(b"", 0, name, lambda reply: None, deadline, arrived=0.0, sequence=sequence)
-
-
-def put(queue, *requests):
-    for one in requests:
-        queue.put(one)
-    return requests
-
-
-def assign(queue, now=0.0, **kwargs):
-    assignment = queue.assign(now, **kwargs)
-    return [(worker, [one.request_id for one in batch]) for worker, batch in assignment.batches]
-
-
-def with_workers(*workers, batch_size=4, slots=0, delay=0.0):
-    queue = BatchQueue(batch_size, delay, 100)
-    for worker in workers:
-        queue.add_worker(worker, slots)
-    return queue
-
-
-def begun(queue, sequence):
-    """Run a first request of a sequence; returns the worker that got it."""
-    put(queue, request("first", sequence))
-    ((there, _),) = assign(queue)
-    queue.advance(sequence)
-    queue.release(there)
-    return there
 
 
 def test_sticks_to_its_worker():
@@ -366,48 +333,3 @@ def test_sequences_beside_plain_requests(how):
 
 
 # --- live workers
-
-
-def test_live_worker_takes_more_while_it_works():
-    """A live worker has requests and room → it takes what comes, up to its slots."""
-    queue = with_workers("w", slots=3)
-    put(queue, request("a"), request("b"))
-    assert assign(queue) == [("w", ["a", "b"])]
-    put(queue, request("c"), request("d"))
-    assert assign(queue) == [("w", ["c"])]
-    assert assign(queue) == []
-    queue.release("w")
-    assert assign(queue) == [("w", ["d"])]
-
-
-def test_live_workers_share():
-    """Several live workers have room → what waits is shared out equally, to the least busy first."""
-    queue = with_workers("v", "w", slots=4)
-    put(queue, *(request(name) for name in "abcd"))
-    assert sorted(len(names) for _, names in assign(queue)) == [2, 2]
-    queue.release("v")
-    put(queue, request("e"))
-    assert assign(queue) == [("v", ["e"])]
-
-
-def test_live_worker_and_sequences():
-    """A sequence is on a live worker that has no room → its request waits for that worker."""
-    queue = with_workers("v", "w", slots=1)
-    sequence = LiveSequence("s")
-    worker = begun(queue, sequence)
-    put(queue, request("x"), request("y"))
-    assert len(assign(queue)) == 2
-    put(queue, request("a", sequence))
-    queue.release("v" if worker == "w" else "w")
-    assert assign(queue) == []
-    queue.release(worker)
-    assert assign(queue) == [(worker, ["a"])]
-
-
-def test_removed_live_worker():
-    """A live worker is removed while it has requests → the last one answered is told."""
-    queue = with_workers("w", slots=4)
-    put(queue, request("a"), request("b"))
-    assign(queue)
-    assert not queue.remove_worker("w")
-    assert [queue.release("w"), queue.release("w")] == [False, True]
