@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks import bench, machine, plots, report
 from benchmarks.models import HERE
-from benchmarks.peers import PEERS
+from benchmarks.peers import DEFAULT_DELAY_MS, PEERS, Peer
 from benchmarks.plan import FULL, QUICK
 
 
@@ -30,7 +30,10 @@ def main() -> int:
     only = 'scenarios and cells, such as "noop bs8" or "noop bs8 c32"; start; growth'
     parser.add_argument("--only", nargs="+", metavar="PART", help=only)
     parser.add_argument("--servers", nargs="+", choices=PEERS, metavar="NAME", help="leave all others out")
+    delay = f"of servers that wait in order to fill a batch, {DEFAULT_DELAY_MS} ms unless given; TorchServe's own default is 100"
+    parser.add_argument("--default-delay", type=int, metavar="MS", default=DEFAULT_DELAY_MS, help=delay)
     arguments = parser.parse_args()
+    Peer.default_delay_ms = arguments.default_delay
     plan = QUICK if arguments.quick else FULL
     if arguments.only:
         try:

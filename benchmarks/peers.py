@@ -47,6 +47,7 @@ class Peer(ABC):
     managed = False
     handlers = True
     grace_seconds = 10.0
+    default_delay_ms = DEFAULT_DELAY_MS
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{self.name.replace(' ', '-')}-", dir=folder))
@@ -108,7 +109,7 @@ class StartedPeer(Peer):
 
     def environ(self, deployment: Deployment, port: int) -> Mapping[str, str]:
         """Return the variables that its script reads."""
-        delay = DEFAULT_DELAY_MS if deployment.delay_ms is None else deployment.delay_ms
+        delay = self.default_delay_ms if deployment.delay_ms is None else deployment.delay_ms
         settings = {
             "HANDLER": deployment.model.handler,
             "BATCH_SIZE": deployment.batch_size,
@@ -297,7 +298,7 @@ class TorchServe(ManagedPeer):
 
     def register(self, deployment: Deployment) -> None:
         """See ManagedPeer."""
-        delay = DEFAULT_DELAY_MS if deployment.delay_ms is None else deployment.delay_ms
+        delay = self.default_delay_ms if deployment.delay_ms is None else deployment.delay_ms
         settings = (1, deployment.batch_size), (3, deployment.workers), (4, delay), (8, 1)
         self.manage("RegisterModel", *settings, (9, f"{deployment.model.name}.mar"))
 

@@ -125,7 +125,7 @@ class StepLoop:
         live = LiveRequest(ticket, index, item, request, monotonic_ns())
         try:
             live.request.data = self._answers.decode(item)
-            live.reached = True
+            live.reached = not isinstance(self._handler, CalledSteps)  # it gets a request with its first step
             self._handler.start(live.request)
         except InvalidInput as error:
             self._end(live, error, started=False)
@@ -138,6 +138,8 @@ class StepLoop:
         self.call, began = StepCall(self, active), monotonic_ns()
         if isinstance(self._handler, CalledSteps):
             self._handler.callers = self.call
+            for live in active:
+                live.reached = True
         try:
             entries = check_count(self._handler.step([live.request for live in active]), len(active))
         except Exception as error:  # noqa: BLE001 - as in `_start`

@@ -162,6 +162,34 @@ def test_refused_by_the_handler_or_before(serve, handler):
         assert (reply.code, reply.unrun) == (Code.INVALID_ARGUMENT, unrun)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
+def test_caller_left_before_its_first_step(serve, continuous):
+    """A request's caller leaves while the step before its first one runs → it counts as run only if the handler has started it."""
+    stepping, go_on = threading.Event(), threading.Event()
+
+    def handle(data, context):
+        stepping.set()
+        assert go_on.wait(SECONDS)
+        return ["step"] * len(data)
+
+    class Waiting(StepHandler):
+        def start(self, request):
+            pass
+
+        def step(self, active):
+            return [Last(value) for value in handle(active, None)]
+
+    server = serve(handle if continuous else Waiting(), continuous=continuous)
+    server.ask("first")
+    assert stepping.wait(SECONDS)
+    left = server.ask("left")
+    server.flag(left, LEFT)
+    until(lambda: server.loop._messages.qsize() == 2)
+    go_on.set()
+    reply = server.reply(left)
+    assert (reply.code, reply.unrun) == (Code.CANCELLED, continuous)
+
+
 # --- signs of life
 
 
