@@ -1,7 +1,7 @@
 """The loop of a worker that runs one batch at a time, with the server's end of the channel in the test."""
 
 import os
-from time import monotonic
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +14,12 @@ from servegrpc.values import encode_value
 from servegrpc.wire.codecs import CODECS
 from servegrpc.worker import batch_loop, held
 from servegrpc.worker.answers import Answers
-from servegrpc.worker.batch_loop import CLEAN, BatchLoop
+from servegrpc.worker.batch_loop import CLEAN, HOLD_NANOSECONDS, BatchLoop
 from servegrpc.worker.context import Context
-from servegrpc.worker.held import HOLD_SECONDS
 from servegrpc.worker.joining import joined
 from servegrpc.worker.runner import Runner
+
+LATE = HOLD_NANOSECONDS * 20
 
 
 @pytest.fixture
@@ -50,13 +51,6 @@ def answered(server):
     return indexes
 
 
-def spin(seconds):
-    """Keep the thread, and most of the time the interpreter's lock."""
-    end = monotonic() + seconds
-    while monotonic() < end:
-        pass
-
-
 def test_joined_requests_begin_by_rows(ends):
     """A hand-over of several calls has requests of several rows → those of each call count as begun when it begins, and no others."""
     server, _ = ends
@@ -86,31 +80,40 @@ def test_handler_ends_its_process(ends):
     assert answered(server) == [0, 1]
 
 
-def test_quick_calls_after_a_slow_one(ends):
+@pytest.fixture
+def clock(monkeypatch):
+    """What the loop sees of time: `now` in monotonic nanoseconds, and what the process has `worked`. The test moves both."""
+    clock = SimpleNamespace(now=0, worked=0)
+    monkeypatch.setattr(batch_loop, "monotonic_ns", lambda: clock.now)
+    monkeypatch.setattr(batch_loop, "process_time_ns", lambda: clock.worked)
+    monkeypatch.setattr(held, "LOOK_SECONDS", 20)  # its thread goes by the real time, and shall not come before
+    return clock
+
+
+def test_quick_calls_after_a_slow_one(ends, clock):
     """A call was slow, the next one is quick → its reply does not wait for the one after it, which may be slow again."""
     server, _ = ends
     seen = []
 
     def handle(rows, context):
         seen.append(answered(server))
-        spin(HOLD_SECONDS * 20 if rows[0]["x"] == "slow" else 0)
+        took = LATE if rows[0]["x"] == "slow" else 1
+        clock.now += took
+        clock.worked += took
         return ["done"]
 
     serve(ends, handle, ["slow", "quick", "quick"])
     assert seen == [[], [0], [1]]
 
 
-def test_quick_calls_after_one_that_did_not_run(ends, monkeypatch):
+def test_quick_calls_after_one_that_did_not_run(ends, clock):
     """A call took long since its process was not run meanwhile → the replies of the quick calls behind it are sent together, as ever."""
     server, _ = ends
-    seen, now = [], 0
-    monkeypatch.setattr(batch_loop, "monotonic_ns", lambda: now)
-    monkeypatch.setattr(held, "LOOK_SECONDS", 20)  # the thread shall not come before
+    seen = []
 
     def handle(rows, context):
-        nonlocal now
         seen.append(answered(server))
-        now += round(HOLD_SECONDS * 20e9) if rows[0]["x"] == "late" else 1
+        clock.now += LATE if rows[0]["x"] == "late" else 1
         return ["done"]
 
     serve(ends, handle, ["late", "quick", "quick", "quick"])
