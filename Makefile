@@ -32,7 +32,7 @@ build/torch-model-archiver: tools/archiver_env.py | $(VENV)/.installed
 	python tools/archiver_env.py
 
 unit: $(VENV)/.installed build/tritonclient build/torch-model-archiver ## The tests
-	python -m pytest -q
+	python -m pytest -q -n 2 --dist loadfile
 
 test-faults: $(VENV)/.installed ## A long load with faults of every kind, and a check of each call, 15 minutes
 	PYTHONPATH=tests python -m history --seconds 80

@@ -84,7 +84,7 @@ def test_long_name():
     [
         (b"\x00", b"\x00"),
         (bytearray(b"a"), b"a"),
-        (memoryview(b"view"), b"view"),
+        pytest.param(memoryview(b"view"), b"view", id="memoryview"),
         ("grüße", "grüße".encode()),
         (None, b"null"),
         (True, b"true"),
@@ -105,7 +105,9 @@ def test_tensor():
     assert torch.equal(torch.load(io.BytesIO(saved)), torch.ones(2, 2))
 
 
-@pytest.mark.parametrize("result", [{1}, object(), [b"x"], {"t": torch.ones(1)}, "\ud800", {(1, 2): 3}], ids=repr)
+@pytest.mark.parametrize(
+    "result", [{1}, pytest.param(object(), id="object"), [b"x"], {"t": torch.ones(1)}, "\ud800", {(1, 2): 3}], ids=repr
+)
 def test_no_result(result):
     """What JSON cannot hold → InvalidHandlerResult."""
     with pytest.raises(InvalidHandlerResult, match="cannot be sent"):
