@@ -14,7 +14,6 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -73,7 +72,7 @@ def measure(handler: StepHandler, address: str, metrics: str) -> dict[str, float
     with grpc.insecure_channel(address) as channel:
         least = bytes_of_one(channel)
         rounds = [(offline(handler), served(address, metrics, least)) for _ in range(REPEATS)]
-        unary, first = median(timed(channel, unary_call) for _ in range(JOINS)), median(timed(channel, first_message) for _ in range(JOINS))
+        unary, first = (median(times) for times in zip(*((unary_call(channel), first_message(channel)) for _ in range(JOINS)), strict=True))
         waited = join_running_batch(channel)
     return {
         f"offline, {LIVE} live: tokens per second": median(before for before, _ in rounds),
@@ -170,24 +169,23 @@ def join_running_batch(channel: grpc.Channel) -> list[int]:
     return waited
 
 
-def timed(channel: grpc.Channel, action: Callable[[grpc.Channel], None]) -> float:
-    """Return the seconds of an action."""
+def unary_call(channel: grpc.Channel) -> float:
+    """Return the seconds of a call for one token."""
+    message = predict("charlm", request(1), "", "", "numpy").request.SerializeToString()
     began = time.perf_counter()
-    action(channel)
+    channel.unary_unary(METHODS + "Predict")(message, timeout=30)
     return time.perf_counter() - began
 
 
-def unary_call(channel: grpc.Channel) -> None:
-    """Ask for one token, at once."""
-    message = predict("charlm", request(1), "", "", "numpy").request.SerializeToString()
-    channel.unary_unary(METHODS + "Predict")(message, timeout=30)
-
-
-def first_message(channel: grpc.Channel) -> None:
-    """Open a stream, take one message, and leave."""
-    opened = stream(channel, 100)
+def first_message(channel: grpc.Channel) -> float:
+    """Return the seconds until a stream's first message; it is read to its end, so that the next call has the model to itself."""
+    began = time.perf_counter()
+    opened = stream(channel, 2)
     next(opened)
-    opened.cancel()
+    took = time.perf_counter() - began
+    for _ in opened:
+        pass
+    return took
 
 
 def stream(channel: grpc.Channel, tokens: int, model: str = "charlm", *, sent: bool = False) -> grpc.CallIterator[bytes]:

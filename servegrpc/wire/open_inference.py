@@ -19,6 +19,7 @@ from servegrpc.wire.open_inference_inputs import REGION_PREFIX, Request, decode_
 from servegrpc.wire.open_inference_json import from_json, to_json
 from servegrpc.wire.open_inference_outputs import asked, check_wanted, encode_outputs
 from servegrpc.wire.scan import MAX_NAME_LENGTH, MAX_REQUEST_ID_LENGTH, Route, UnusualMessageError, read_varint
+from servegrpc.wire.write import varint
 
 BYTES_KIND = 2  # protobuf's wire type
 FIRST_KEY, PARAMETERS_KEY, LAST_KEY = (number << 3 | BYTES_KIND for number in (1, 4, 7))  # model_name, parameters, raw_input_contents
@@ -84,16 +85,7 @@ def stream_reply(body: bytes, *, final: bool) -> bytes:
     said = infer_pb2.ModelInferResponse()
     said.parameters["triton_final_response"].bool_param = final
     body += said.SerializeToString()  # fields of two messages, one after the other, are those of both
-    return INFER_RESPONSE + _varint(len(body)) + body
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
+    return INFER_RESPONSE + varint(len(body)) + body
 
 
 def _scan(raw: bytes) -> tuple[tuple[str, str, str], Mapping[str, tensors_pb2.InferParameter]]:
@@ -201,7 +193,7 @@ class OpenInferenceCodec:
         reply = infer_pb2.ModelInferResponse(model_name=about.model_name, model_version=about.model_version, id=about.request_id)
         parts = [b""]
         for data in encode_outputs(from_json(result), asked(about.request), self.declared, reply):
-            parts += [RAW_OUTPUT_CONTENTS, _varint(len(data)), data]  # by hand: the message would copy all of it twice more
+            parts += [RAW_OUTPUT_CONTENTS, varint(len(data)), data]  # by hand: the message would copy all of it twice more
         parts[0] = reply.SerializeToString()
         return b"".join(parts)
 

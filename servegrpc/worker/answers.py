@@ -18,6 +18,7 @@ from servegrpc.worker.ts.util import PredictionException
 
 LONGEST_MESSAGE = 800  # characters of what a handler said that a caller sees
 TRAILER_KEY = re.compile(r"(?!grpc-)[0-9a-z_.\-]+(?<!-bin)")
+LARGEST_MESSAGE_BYTES = 2**31 - 1  # protobuf's limit
 LONGEST_TRAILER = 4096  # characters; clients refuse more than 8 KiB of metadata
 TRAILER_NAMES = {"content-type": "response-content-type"}  # gRPC has a content type of its own
 
@@ -78,12 +79,18 @@ class Answers:
             self.model_name, self.model_version, item.request_id, item.queued_microseconds, took.nanoseconds, took.batch_size, item.payload
         )
         try:
-            return Reply(self.codecs[item.dialect].encode(value, about), more=True)
+            body = self.codecs[item.dialect].encode(value, about)
         except ServeError:
             raise
         except Exception as error:  # noqa: BLE001 - a result may be any object, and fail in any way when it is read
             log_trace(error, "result cannot be sent", [item.request_id])
             raise InvalidHandlerResult(f"the handler's result cannot be sent: {type(error).__name__}: {text(error)}") from None
+        if len(body) > LARGEST_MESSAGE_BYTES:
+            raise InvalidHandlerResult(
+                f"the handler's result makes a message of {len(body):,} bytes, and protobuf takes {LARGEST_MESSAGE_BYTES:,} at most; "
+                "send it in parts, as a stream"
+            )
+        return Reply(body, more=True)
 
     def reply(self, item: Item, outcome: object, took: Took, processor: RequestProcessor | None = None) -> Reply:
         """Return the final reply: `outcome` is a ServeError, ENDED, or the value to send."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from servegrpc.errors import InvalidHandlerResult, InvalidInput
 from servegrpc.v1 import inference_pb2
@@ -85,6 +86,30 @@ def test_reply():
     reply = reply_to("seven")
     assert (reply.output.text, reply.model_name, reply.model_version, reply.request_id) == ("seven", "digits", "2.0", "id-1")
     assert (reply.timing.queue.ToMicroseconds(), reply.timing.handler.ToMicroseconds(), reply.timing.batch_size) == (1500, 2000, 4)
+
+
+ARRAYS = hnp.arrays(st.sampled_from("?bhilBHILefd"), hnp.array_shapes(min_dims=0, min_side=0))
+NANOSECONDS = st.integers(0, 2**62)
+
+
+@settings(deadline=None)
+@given(
+    JSON | st.text() | st.binary(max_size=300) | ARRAYS | ARRAYS.map(torch.tensor),
+    st.text(),
+    NANOSECONDS,
+    NANOSECONDS,
+    st.integers(0, 2**31 - 1),
+)
+def test_as_protobuf_writes_it(result, name, queued, took, batch_size):
+    """A result is encoded by hand → it reads as the same message made by protobuf."""
+    about = About(name, "2.0", name, queued // 1000, took, batch_size)
+    reply = inference_pb2.PredictResponse(output=encode_value(result), model_name=name, model_version="2.0", request_id=name)
+    reply.timing.queue.FromMicroseconds(about.queue_microseconds)
+    reply.timing.handler.FromNanoseconds(took)
+    reply.timing.batch_size = batch_size
+    assert inference_pb2.PredictResponse.FromString(encode(result, about)).SerializeToString(deterministic=True) == reply.SerializeToString(
+        deterministic=True
+    )
 
 
 @pytest.mark.parametrize("result", [object(), {1, 2}, [b"bytes in JSON"], "\ud800", np.array([1j])])

@@ -7,6 +7,7 @@ from handler_runs import Outlet, Recorded, details, echo, item, reason, result, 
 
 from servegrpc.errors import Code, InvalidInput, QueueFull
 from servegrpc.wire.codecs import CODECS
+from servegrpc.worker import answers
 from servegrpc.worker.answers import LONGEST_MESSAGE, Answers
 from servegrpc.worker.context import Context
 from servegrpc.worker.runner import Runner
@@ -244,3 +245,14 @@ def test_isolated_errors():
     assert seen == [[1, 0, 2], [1], [0], [2]]
     assert outlet.sent == [[0], [1], [2]]
     assert (result(outlet.replies[0]), reason(outlet.replies[1]), result(outlet.replies[2])) == (1.0, "HANDLER_ERROR", 0.5)
+
+
+def test_result_too_large(monkeypatch):
+    """A result is larger than a protobuf message can be → InvalidHandlerResult for its request, the other one is answered."""
+    monkeypatch.setattr(answers, "LARGEST_MESSAGE_BYTES", 1000)
+    replies = run(echo, b"x" * 1000, b"x")
+    assert [(reply.code, reason(reply) if reply.code else result(reply)) for reply in replies] == [
+        (13, "INVALID_HANDLER_RESULT"),
+        (0, b"x"),
+    ]
+    assert "and protobuf takes 1,000 at most" in replies[0].message
