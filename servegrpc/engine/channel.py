@@ -30,6 +30,7 @@ from typing import Protocol
 
 from servegrpc.engine.slab import Slab, SlabError, offsets
 from servegrpc.reply import Reply
+from servegrpc.wire.dialect import About
 
 LANES = 2
 INLINE_BYTES = 16 * 1024  # a batch of so many payload bytes lies in the control message; at 16 to 48 KiB both ways cost the same
@@ -97,6 +98,7 @@ class Item:
     payload: memoryview
     deadline: float = math.inf
     streamed: bool = False
+    about: About | None = None  # what its replies tell, from the first one on
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from servegrpc.errors import ServeError
 from servegrpc.reply import Reply
+
+NO_REQUEST = memoryview(b"")
 
 
 class Dialect(IntEnum):
@@ -18,16 +21,18 @@ class Dialect(IntEnum):
     OPEN_INFERENCE = 2  # inference, as KServe and Triton have it
 
 
-class About(NamedTuple):
-    """What a reply tells besides the result."""
+@dataclass(slots=True, eq=False)
+class About:
+    """What a reply tells besides the result; the messages of a stream have the same one, with other times."""
 
     model_name: str
     model_version: str
     request_id: str
     queue_microseconds: int
-    handler_nanoseconds: int
-    batch_size: int
-    request: memoryview = memoryview(b"")  # the raw request, for what it says about its reply
+    handler_nanoseconds: int = 0
+    batch_size: int = 0
+    request: memoryview = NO_REQUEST  # the raw request, for what it says about its reply
+    kept: tuple[bytes, bytes] | None = None  # the codec's own: what it has encoded that is the same in each message
 
 
 class Codec(Protocol):

@@ -95,10 +95,15 @@ def encode(result: object, about: About) -> bytes:
             return _encode_json(result, about)
     except (TypeError, ValueError) as error:
         raise InvalidHandlerResult(f"the handler's result cannot be sent: {error}") from error
-    model_name, model_version, request_id, queue_microseconds, handler_nanoseconds, batch_size, _ = about
-    timing = _duration(QUEUE, queue_microseconds * 1000) + _duration(HANDLER, handler_nanoseconds) + BATCH_SIZE + varint(batch_size)
-    size, model, identity = varint(sum(map(len, value))), _model(model_name, model_version), sized(request_id.encode())
-    return b"".join((OUTPUT, size, *value, model, REQUEST_ID, identity, TIMING, sized(timing)))
+    names, queue = about.kept or _keep(about)
+    timing = queue + _duration(HANDLER, about.handler_nanoseconds) + BATCH_SIZE + varint(about.batch_size)
+    return b"".join((OUTPUT, varint(sum(map(len, value))), *value, names, TIMING, sized(timing)))
+
+
+def _keep(about: About) -> tuple[bytes, bytes]:
+    names = _model(about.model_name, about.model_version) + REQUEST_ID + sized(about.request_id.encode())
+    about.kept = names, _duration(QUEUE, about.queue_microseconds * 1000)
+    return about.kept
 
 
 def _value(result: object) -> tuple[bytes, ...]:

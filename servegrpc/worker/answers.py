@@ -75,9 +75,10 @@ class Answers:
 
         Raises InvalidHandlerResult for a value that cannot be sent, InvalidInput for one that the request asks for and that is not there.
         """
-        about = About(
-            self.model_name, self.model_version, item.request_id, item.queued_microseconds, took.nanoseconds, took.batch_size, item.payload
-        )
+        about = item.about
+        if about is None:
+            about = item.about = About(self.model_name, self.model_version, item.request_id, item.queued_microseconds, request=item.payload)
+        about.handler_nanoseconds, about.batch_size = took.nanoseconds, took.batch_size
         try:
             body = self.codecs[item.dialect].encode(value, about)
         except ServeError:

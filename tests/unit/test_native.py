@@ -101,8 +101,10 @@ NANOSECONDS = st.integers(0, 2**62)
     st.integers(0, 2**31 - 1),
 )
 def test_as_protobuf_writes_it(result, name, queued, took, batch_size):
-    """A result is encoded by hand → it reads as the same message made by protobuf."""
-    about = About(name, "2.0", name, queued // 1000, took, batch_size)
+    """A result is encoded by hand, after another one of its request → it reads as the same message made by protobuf."""
+    about = About(name, "2.0", name, queued // 1000)
+    encode("an earlier message of the stream", about)
+    about.handler_nanoseconds, about.batch_size = took, batch_size
     reply = inference_pb2.PredictResponse(output=encode_value(result), model_name=name, model_version="2.0", request_id=name)
     reply.timing.queue.FromMicroseconds(about.queue_microseconds)
     reply.timing.handler.FromNanoseconds(took)
