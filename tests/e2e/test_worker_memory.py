@@ -18,7 +18,7 @@ def handle(data, context):
 
 
 def test_kept_for_the_next_batch(register, client):
-    """A handler takes 150 MiB for each batch, and frees it → the first batches touch fresh pages, ten later ones fewer than one of those."""
+    """A handler takes 150 MiB for each batch, and frees it → the first batches touch fresh pages, ten later ones fewer than one."""
     model = register(code=CODE)
     touched = [client.predict(model, 1).output for _ in range(20)]
     assert touched[0] > PAGES
