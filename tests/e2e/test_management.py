@@ -196,12 +196,11 @@ def test_list_pages(stub, register):
 
 def test_list_pages_with_changes(stub, client, register):
     """A model unregistered between two pages → no other is skipped."""
-    names = sorted(register("echo", workers=0) for _ in range(3))
-    page = stub.ListModels(pb.ListModelsRequest())
-    before = [model.name for model in page.models].index(names[1])
-    token = stub.ListModels(pb.ListModelsRequest(page_size=before + 1)).next_page_token
-    client.unregister(names[1])
-    assert stub.ListModels(pb.ListModelsRequest(page_size=1, page_token=token)).models[0].name == names[2]
+    first, gone, following = (register("echo", name=f"pages-{place}", workers=0) for place in "abc")
+    listed = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
+    token = stub.ListModels(pb.ListModelsRequest(page_size=listed.index(gone) + 1)).next_page_token
+    client.unregister(gone)
+    assert stub.ListModels(pb.ListModelsRequest(page_size=1, page_token=token)).models[0].name == following
 
 
 @pytest.mark.parametrize(
