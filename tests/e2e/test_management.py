@@ -196,7 +196,7 @@ def test_list_pages(stub, register):
 
 def test_list_pages_with_changes(stub, client, register):
     """A model unregistered between two pages → no other is skipped."""
-    first, gone, following = (register("echo", name=f"pages-{place}", workers=0) for place in "abc")
+    gone, following = (register("echo", name=f"pages-{place}", workers=0) for place in "ab")
     listed = [model.name for model in stub.ListModels(pb.ListModelsRequest()).models]
     token = stub.ListModels(pb.ListModelsRequest(page_size=listed.index(gone) + 1)).next_page_token
     client.unregister(gone)
