@@ -1,12 +1,13 @@
 """Continuous batching on the example `charlm`: served, against the same step loop without a server: `python -m benchmarks.continuous`.
 
-Served and offline runs alternate; the medians count. Prints each figure beside its goal and writes `benchmarks/results/continuous.json`;
+Served and offline runs alternate, and so does which of the two is first; the medians count. Prints each figure beside its goal and writes `benchmarks/results/continuous.json`;
 exit code 1 when a goal is missed.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -34,7 +36,9 @@ from servegrpc.v1 import inference_pb2
 
 EXAMPLE = HERE.parent / "examples" / "charlm"
 PROMPT = "The Rays of Light "
-LIVE, TOKENS, REPEATS, JOINS = 8, 400, 9, 20
+LIVE, TOKENS, REPEATS, JOINS = 8, 400, 24, 20
+LONGEST = 900  # tokens of a stream that others join
+PAUSE_SECONDS = 0.005  # at most, before a request joins
 GOALS: dict[str, tuple[str, float]] = {
     "served / offline": ("at least", 0.9),
     "first message / unary call of one token": ("at most", 1.5),
@@ -71,9 +75,11 @@ def measure(handler: StepHandler, address: str, metrics: str) -> dict[str, float
     """Return the figures by name."""
     with grpc.insecure_channel(address) as channel:
         least = bytes_of_one(channel)
-        rounds = [(offline(handler), served(address, metrics, least)) for _ in range(REPEATS)]
+        rounds = [
+            pair(lambda: offline(handler), lambda: served(address, metrics, least), swapped=index % 2 > 0) for index in range(REPEATS)
+        ]
         unary, first = (median(times) for times in zip(*((unary_call(channel), first_message(channel)) for _ in range(JOINS)), strict=True))
-        waited = join_running_batch(channel)
+        waited = join_running_batch(channel, address)
     return {
         f"offline, {LIVE} live: tokens per second": median(before for before, _ in rounds),
         f"served, {LIVE} streams: tokens per second": median(after for _, after in rounds),
@@ -82,6 +88,14 @@ def measure(handler: StepHandler, address: str, metrics: str) -> dict[str, float
         "steps begun while one that joins waited (median)": median(waited),
         "steps begun while one that joins waited (most)": max(waited),
     }
+
+
+def pair(offline: Callable[[], float], served: Callable[[], float], *, swapped: bool) -> tuple[float, float]:
+    """Return the figures of both, which run one after the other."""
+    if swapped:
+        after = served()
+        return offline(), after
+    return offline(), served()
 
 
 def offline_handler() -> StepHandler:
@@ -137,13 +151,9 @@ def served(address: str, metrics: str, least_bytes: int) -> float:
     """
     before = ends(metrics)
     with tempfile.TemporaryDirectory() as folder:
-        body, log = Path(folder, "body"), Path(folder, "log")
-        body.write_bytes(frame(predict_stream("charlm", request(TOKENS), "", "", "numpy").request.SerializeToString()))
-        headers = ["-Hcontent-type: application/grpc", "-Hte: trailers"]
-        command = ["h2load", "-t1", "-c1", f"-m{LIVE}", f"-n{LIVE}", f"-d{body}", f"--log-file={log}", *headers]
-        output = subprocess.run(
-            [*command, f"http://{address}{METHODS}PredictStream"], capture_output=True, text=True, check=True, timeout=60
-        )
+        log = Path(folder, "log")
+        command = [*reader(Path(folder), address, "charlm", TOKENS, LIVE), f"--log-file={log}"]
+        output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
         rows = [tuple(map(int, line.split("\t"))) for line in log.read_text().splitlines()]
     found = re.search(r"\((\d+)\) data", output.stdout)
     ended = ends(metrics) - before
@@ -152,20 +162,34 @@ def served(address: str, metrics: str, least_bytes: int) -> float:
     return LIVE * TOKENS / (max(start + took for start, _, took in rows) - min(start for start, _, _ in rows)) * 1e6
 
 
-def join_running_batch(channel: grpc.Channel) -> list[int]:
-    """Return for each of some requests that join, with two places free, how many steps began between its sending and its start."""
-    others = [stream(channel, 900, "joins") for _ in range(LIVE - 2)]
-    for each in others:
-        next(each)
-    waited = []
-    for _ in range(JOINS):
-        next(others[0])
-        (answer,) = stream(channel, 100, "joins", sent=True)
-        waited.append(int(inference_pb2.PredictStreamResponse.FromString(answer).output.text))
-    for each in others:
-        if each.done():
-            raise RuntimeError("The batch ended while others joined it.")
-        each.cancel()
+def reader(folder: Path, address: str, model: str, tokens: int, streams: int) -> list[str]:
+    """Return the command of a process that reads so many streams."""
+    body = folder / "body"
+    body.write_bytes(frame(predict_stream(model, request(tokens), "", "", "numpy").request.SerializeToString()))
+    headers = ["-Hcontent-type: application/grpc", "-Hte: trailers"]
+    return ["h2load", "-t1", "-c1", f"-m{streams}", f"-n{streams}", f"-d{body}", *headers, f"http://{address}{METHODS}PredictStream"]
+
+
+def join_running_batch(channel: grpc.Channel, address: str) -> list[int]:
+    """Return for each of some requests that join, with two places free, how many steps began between its sending and its start.
+
+    They are sent at any time within a step. Raises RuntimeError when the batch ends before.
+    """
+    waited: list[int] = []
+    with tempfile.TemporaryDirectory() as folder:
+        others = subprocess.Popen(reader(Path(folder), address, "joins", LONGEST, LIVE - 2), stdout=subprocess.DEVNULL)
+        try:
+            while len(waited) < JOINS:
+                time.sleep(random.uniform(0, PAUSE_SECONDS))
+                (answer,) = stream(channel, 1, "joins", sent=True)
+                steps, live = map(int, inference_pb2.PredictStreamResponse.FromString(answer).output.text.split())
+                if live == LIVE - 1:
+                    waited.append(steps)
+                elif waited:
+                    raise RuntimeError("The batch ended while others joined it.")
+        finally:
+            others.kill()
+            others.wait()
     return waited
 
 

@@ -1,4 +1,4 @@
-"""The example `charlm`, which tells each request that says when it was sent how many steps began before its start."""
+"""The example `charlm`, which tells a request that says when it was sent how many steps it waited for, and how many ran with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class Joins(CharLMHandler):  # type: ignore[misc]  # as above
         super().start(request)
 
     def step(self, active: Sequence[StepRequest]) -> Sequence[object]:
-        """Give those requests that number, and the others their token."""
+        """Give those requests the two numbers, and the others their token."""
         self.begun.append(monotonic())
         entries: Sequence[object] = super().step(active)
-        return [Last(str(self.waited.pop(one))) if one in self.waited else entry for one, entry in zip(active, entries, strict=True)]
+        return [
+            Last(f"{self.waited.pop(one)} {len(active)}") if one in self.waited else entry
+            for one, entry in zip(active, entries, strict=True)
+        ]

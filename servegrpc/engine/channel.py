@@ -127,7 +127,7 @@ class Control:
 
 
 class Channel:
-    """One end of a worker's channel. Only one thread sends and only one receives, on each end."""
+    """One end of a worker's channel. Only one thread at a time sends on a lane, and only one receives, on each end."""
 
     def __init__(self, connection: socket.socket, slabs: Sequence[Slab]) -> None:
         self._socket = connection
@@ -244,10 +244,13 @@ class Channel:
         poll.register(self._socket, select.POLLIN)
         return bool(poll.poll(None if seconds == math.inf else max(0.0, seconds) * 1000))
 
-    def receive(self) -> Batch | Replies | Control | None:
-        """Wait for the next message; None when the other end is gone. Raises ChannelError for what is no message of ours."""
+    def receive(self, *, wait: bool = True) -> Batch | Replies | Control | None:
+        """Wait for the next message; None when the other end is gone. Raises ChannelError for what is no message of ours.
+
+        Without `wait`, BlockingIOError when there is none.
+        """
         try:
-            size = self._socket.recv_into(self._buffer)
+            size = self._socket.recv_into(self._buffer, 0, 0 if wait else socket.MSG_DONTWAIT)
         except ConnectionError:
             return None
         if size == 0:

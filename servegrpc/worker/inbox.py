@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -18,25 +19,50 @@ def sign_seconds(response_timeout_seconds: float) -> float:
 
 
 class Inbox:
-    """Receives on a channel and delivers each message, from the thread; payloads are the worker's own memory by then."""
+    """Delivers each message of a channel, from a thread of its own; payloads are the worker's own memory by then.
+
+    A thread that works can come late to the interpreter; `take` is for a loop that wants, between two steps, all that has come.
+    """
 
     def __init__(self, channel: Channel, deliver: Callable[[Message], None]) -> None:
         self._channel = channel
         self._deliver = deliver
+        self._lock = threading.Lock()  # of whoever receives, until it has delivered
+        self._open = True
         threading.Thread(target=self._run, name="inbox", daemon=True).start()
 
-    def _run(self) -> None:
-        try:
-            while message := self._channel.receive():
-                if isinstance(message, Batch):
-                    for item in message.items:
-                        item.payload = memoryview(bytes(item.payload))
-                    if not message.inline:
-                        self._channel.send(Kind.TAKEN, {"lane": message.lane})
-                self._deliver(message)
-        except ChannelError as error:
-            self._deliver(error)
-        except ConnectionError:
+    def take(self) -> None:
+        """Deliver all that has come, now and from this thread."""
+        while self._take_one():
             pass
-        finally:
-            self._deliver(None)
+
+    def _run(self) -> None:
+        while self._open:
+            self._channel.wait_readable(math.inf)
+            self._take_one()
+
+    def _take_one(self) -> bool:
+        """Deliver a message, if there is one; returns whether there was."""
+        with self._lock:
+            if not self._open:
+                return False
+            try:
+                message = self._receive()
+            except BlockingIOError:
+                return False
+            except ChannelError as error:
+                message = error
+            except ConnectionError:
+                message = None
+            self._open = isinstance(message, Batch | Replies | Control)
+            self._deliver(message)
+            return True
+
+    def _receive(self) -> Message:
+        message = self._channel.receive(wait=False)
+        if isinstance(message, Batch):
+            for item in message.items:
+                item.payload = memoryview(bytes(item.payload))
+            if not message.inline:
+                self._channel.send(Kind.TAKEN, {"lane": message.lane})
+        return message

@@ -62,8 +62,9 @@ class StepLoop:
 
     def serve(self) -> int:
         """Serve until the end; returns the exit code. Raises ChannelError."""
-        Inbox(self._channel, self._deliver)
+        inbox = Inbox(self._channel, self._deliver)
         while True:
+            inbox.take()
             ready = self._ready()
             if ready and self._messages.empty():
                 self._step(ready)

@@ -162,6 +162,23 @@ def test_refused_by_the_handler_or_before(serve, handler):
         assert (reply.code, reply.unrun) == (Code.INVALID_ARGUMENT, unrun)
 
 
+def test_requests_come_during_steps(serve):
+    """A request is sent during each step → it joins the next one, however late the inbox's thread gets the interpreter."""
+    sizes = []
+
+    class Asking(Steps):
+        def step(self, active):
+            sizes.append(len(active))
+            if len(sizes) == 200:
+                return [Last("done")] * len(active)
+            server.ask("leaves", streamed=False)
+            return [Last("done") if request.state == "leaves" else request.state for request in active]
+
+    server = serve(Asking())
+    assert value(server.reply(server.ask("stays"))) == "done"
+    assert sizes == [1] + [2] * 199
+
+
 @pytest.mark.parametrize("continuous", [False, True])
 def test_caller_left_before_its_first_step(serve, continuous):
     """A request's caller leaves while the step before its first one runs → it counts as run only if the handler has started it."""
