@@ -37,9 +37,15 @@ class Inbox:
             pass
 
     def _run(self) -> None:
-        while self._open:
-            self._channel.wait_readable(math.inf)
-            self._take_one()
+        try:
+            while self._open:
+                self._channel.wait_readable(math.inf)
+                self._take_one()
+        finally:
+            with self._lock:
+                if self._open:  # it could not receive, for want of memory say: the worker, which hears nothing more, must end
+                    self._open = False
+                    self._deliver(None)
 
     def _take_one(self) -> bool:
         """Deliver a message, if there is one; returns whether there was."""
