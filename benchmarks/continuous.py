@@ -186,7 +186,7 @@ def join_running_batch(channel: grpc.Channel, address: str) -> list[int]:
                 steps, live = map(int, inference_pb2.PredictStreamResponse.FromString(answer).output.text.split())
                 if live == LIVE - 1:
                     waited.append(steps)
-                elif waited:
+                elif waited or others.poll() is not None:
                     raise RuntimeError("The batch ended while others joined it.")
         finally:
             others.kill()
